@@ -1,0 +1,57 @@
+"""Distribution metadata; setup.py because zc.buildout 3 and 4 know no pyproject-only projects."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="cowstorage",
+    version="1.0.dev0",
+    description="Develop a Plone upgrade against production's data: read-only network mount, copy-on-write on top",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8")
+    + "\n\n"
+    + (HERE / "CHANGES.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="GPL-2.0-or-later",
+    keywords="plone zope zodb buildout blobstorage overlayfs sshfs copy-on-write upgrade",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Framework :: Buildout :: Recipe",
+        "Framework :: Plone",
+        "Framework :: Plone :: 5.2",
+        "Framework :: Plone :: 6.0",
+        "Framework :: Plone :: 6.1",
+        "Framework :: ZODB",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Database",
+        "Topic :: System :: Filesystems",
+    ],
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    include_package_data=True,
+    python_requires=">=3.8",
+    install_requires=[
+        "zc.buildout",
+        "zc.recipe.egg",
+        "sh >= 2",
+        "ZODB",
+    ],
+    entry_points={
+        "zc.buildout": ["default = cowstorage.recipe:CowStorage"],
+        "zc.buildout.uninstall": ["default = cowstorage.recipe:uninstall"],
+    },
+    zip_safe=False,
+)

@@ -1,0 +1,1 @@
+"""Develop a Plone upgrade against production's data: read-only network mount, copy-on-write on top."""
