@@ -1,0 +1,136 @@
+"""What is mounted, read from /proc/self/mountinfo, and whether it is alive and read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Iterable, List, NamedTuple, Optional, Tuple
+
+from cowstorage.errors import NotReadOnly, TimeLimit
+from cowstorage.system import within
+
+MOUNTINFO = "/proc/self/mountinfo"
+PROBE_SECONDS = 15.0
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo, proc_pid_mountinfo(5); paths are decoded, options are split."""
+
+    identity: int
+    parent: int
+    device: str
+    root: str
+    target: str
+    options: Tuple[str, ...]
+    type: str
+    source: str
+    super_options: Tuple[str, ...]
+
+    def __str__(self) -> str:
+        options = ",".join(self.options)
+        return f"{self.source} on {self.target} type {self.type} ({options}; {','.join(self.super_options)})"
+
+
+def decode(field: str) -> str:
+    r"""Undo the kernel's octal escapes ``\040 \011 \012 \134``."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
+
+
+def parse(text: str) -> Tuple[Mount, ...]:
+    """The mounts in the text of a mountinfo file, in its order; lines that don't have its form are passed over."""
+    mounts = []
+    for line in text.split("\n"):
+        before, separator, after = line.partition(" - ")
+        left, right = before.split(" "), after.split(" ")
+        if not separator or len(left) < 6 or len(right) < 3 or not (left[0].isdecimal() and left[1].isdecimal()):
+            continue
+        mounts.append(
+            Mount(
+                identity=int(left[0]),
+                parent=int(left[1]),
+                device=left[2],
+                root=decode(left[3]),
+                target=decode(left[4]),
+                options=tuple(left[5].split(",")),
+                type=decode(right[0]),
+                source=decode(right[1]),
+                super_options=tuple(decode(" ".join(right[2:])).split(",")),
+            )
+        )
+    return tuple(mounts)
+
+
+def read() -> Tuple[Mount, ...]:
+    """What is mounted now, in this mount namespace."""
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        return parse(file.read())
+
+
+def top(mounts: Iterable[Mount], path: str) -> Optional[Mount]:
+    """The mount that is seen at exactly ``path``: the last one there, since later ones cover earlier ones."""
+    found = None
+    for mount in mounts:
+        if mount.target == path:
+            found = mount
+    return found
+
+
+def at_or_below(mounts: Iterable[Mount], path: str) -> List[Mount]:
+    """The mounts at ``path`` and below it, in the order to unmount them: last mounted first."""
+    prefix = path.rstrip("/") + "/"
+    return [mount for mount in mounts if mount.target == path or mount.target.startswith(prefix)][::-1]
+
+
+def containing(mounts: Iterable[Mount], path: str) -> Optional[Mount]:
+    """The mount that ``path`` lies in."""
+    found = None
+    for mount in mounts:
+        inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
+        if inside and (found is None or len(mount.target) >= len(found.target)):
+            found = mount
+    return found
+
+
+def is_read_only(mount: Mount) -> bool:
+    """Whether no write can pass.
+
+    The per-mount options must say ``ro``; so must the super options, except on CIFS, which says ``rw`` there
+    however it is mounted, and on bind mounts, whose super options are those of the file system they show.
+    """
+    if "ro" not in mount.options:
+        return False
+    if mount.type.startswith("fuse") or mount.type.startswith("nfs"):
+        return "ro" in mount.super_options
+    return True
+
+
+def verify_read_only(path: str) -> None:
+    """The first wall: what is seen at ``path`` can't be written.
+
+    :raises NotReadOnly: when nothing is mounted there, or it is writable.
+    """
+    mount = top(read(), path)
+    if mount is None or not is_read_only(mount):
+        raise NotReadOnly(path, mount)
+
+
+def _listed(path: str) -> Optional[str]:
+    try:
+        with os.scandir(path) as entries:
+            next(entries, None)
+        os.statvfs(path)
+    except OSError as error:
+        return f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, '?')})"
+    return None
+
+
+def ailment(path: str, user: Optional[Tuple[int, int]] = None, seconds: float = PROBE_SECONDS) -> Optional[str]:
+    """What is wrong with a mount, or ``None`` when it answers.
+
+    Real I/O in a child: a plain stat is answered from a cache on a dead mount.
+    """
+    try:
+        return within(seconds, f"listing {path}", lambda: _listed(path), user)
+    except TimeLimit as error:
+        return f"no answer after {error.seconds:g} seconds"

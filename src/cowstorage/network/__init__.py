@@ -1,0 +1,85 @@
+"""How production is mounted: one small class per network file system, and the table of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+
+from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
+from cowstorage.host import Host
+from cowstorage.rsync import Source
+from cowstorage.settings import Settings
+from cowstorage.system import Command, Runner, package_of
+
+# Name of the file system → module and class; a new one is a file and a line here.
+NETWORKS = {
+    "sshfs": "cowstorage.network.sshfs:SSHFS",
+    "directory": "cowstorage.network.directory:Directory",
+}
+
+
+class Attachment(NamedTuple):
+    """One mount of production.
+
+    :param target: the mount point, absolute.
+    :param commands: run in order, they mount it read-only.
+    """
+
+    target: str
+    commands: Tuple[Command, ...]
+
+
+class Network:
+    """A network file system.  Every method is pure unless it says so."""
+
+    name = ""
+    #: What mountinfo may call it.
+    types: Tuple[str, ...] = ()
+    programs: Tuple[str, ...] = ()
+    #: Over a distance: rsync compresses, and nothing may hang on it.
+    remote = True
+    #: Unions that ``auto`` passes over on this file system → why.
+    passed_over: Mapping[str, str] = {}
+
+    def problem(self, settings: Settings, host: Host) -> Optional[str]:
+        """Why it can't be used here, with what to install or change; ``None`` when it can."""
+        missing = [program for program in self.programs if program not in host.programs]
+        if missing:
+            return f"not installed: {', '.join(missing)}. apt install {' '.join(map(package_of, missing))}"
+        return None
+
+    def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
+        """The mounts to make, in order."""
+        raise NotImplementedError
+
+    def root(self, settings: Settings, host: Host) -> str:
+        """The local directory that shows production's buildout directory."""
+        return settings.mount_point
+
+    def root_may_look(self, settings: Settings, host: Host) -> Optional[str]:
+        """Why root (kernel overlay) can't look into the mount, with what to change; ``None`` when it can."""
+        return None
+
+    def source(self, settings: Settings, host: Host, name: str) -> Source:
+        """Where rsync reads the file ``name`` of production's filestorage."""
+        relative = os.path.join(settings.remote_file_storage, name)
+        if settings.rsync_remote:
+            return Source(f"{settings.rsync_remote}/{relative}", remote=True)
+        return Source(os.path.join(self.root(settings, host), relative), remote=False)
+
+    def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
+        """What a failed mount means; may connect to find out."""
+        return RemoteUnusable(settings.remote, str(error))
+
+
+def get(name: str) -> Network:
+    """The network file system of that name."""
+    module, _, attribute = NETWORKS[name].partition(":")
+    cached = _instances.get(name)
+    if cached is None:
+        cached = _instances[name] = getattr(importlib.import_module(module), attribute)()
+    return cached
+
+
+_instances: Dict[str, Network] = {}

@@ -1,0 +1,156 @@
+"""Production over SFTP: sshfs(1)."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional, Tuple
+
+from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
+from cowstorage.host import Host
+from cowstorage.network import Attachment, Network
+from cowstorage.rsync import Source
+from cowstorage.settings import Settings
+from cowstorage.system import Command, Runner, run_program
+
+# A dead network gives an error after INTERVAL * (COUNT + 1) seconds, ssh_config(5).
+ALIVE_INTERVAL = 5
+ALIVE_COUNT = 2
+CONNECT_SECONDS = 10
+MOUNT_SECONDS = 60.0
+
+# sftp-server's read-only mode; distributions keep it in different places and the remote shell looks it up.
+READ_ONLY_SERVER = (
+    "PATH=/usr/lib/openssh:/usr/libexec/openssh:/usr/lib/ssh:/usr/lib/misc:/usr/libexec:$PATH exec sftp-server -R"
+)
+
+DIAGNOSES = (
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "the server's host key has changed. If the server was replaced on "
+     "purpose, run ssh-keygen -R {host} and log in once with ssh; else somebody may be listening."),
+    ("Host key verification failed", "the server's host key is not known yet. Log in once with ssh to accept it."),
+    ("Could not resolve hostname", "there is no host of that name. Look at remote in the part, or at your network."),
+    ("Permission denied", "the server rejected the key or password. Try: ssh {login}"),
+    ("Connection refused", "nothing listens there. Look at the port (ssh-options = -p …) and at the server."),
+    ("timed out", "no answer from the server. Look at your network, VPN or firewall."),
+    ("No route to host", "no way to the server. Look at your network, VPN or firewall."),
+    ("Network is unreachable", "no way to the server. Look at your network, VPN or firewall."),
+)
+
+
+def split_remote(remote: str) -> Tuple[str, str]:
+    """``[user@]host`` and path of a remote; an IPv6 address keeps no brackets, as ssh wants it."""
+    match = re.match(r"((?:[^@/:]+@)?)(?:\[([^\]]+)\]|([^@/:]+)):(.*)$", remote, re.DOTALL)
+    if not match:
+        raise RemoteUnusable(remote, "is no [user@]host:path.")
+    return match.group(1) + (match.group(2) or match.group(3)), match.group(4)
+
+
+def ssh_argv(settings: Settings, host: Host) -> Tuple[str, ...]:
+    """ssh for sshfs and rsync alike: the user's options first, since ssh takes the first value it sees."""
+    batch = () if host.interactive else ("-o", "BatchMode=yes")
+    return (
+        "ssh",
+        *settings.ssh_options,
+        *batch,
+        "-o",
+        f"ConnectTimeout={CONNECT_SECONDS}",
+        "-o",
+        f"ServerAliveInterval={ALIVE_INTERVAL}",
+        "-o",
+        f"ServerAliveCountMax={ALIVE_COUNT}",
+    )
+
+
+def fuse_option(name: str, value: str) -> str:
+    """``name=value`` for ``-o``: libfuse ends an option at a comma and takes a backslash as escape."""
+    escaped = value.replace("\\", "\\\\").replace(",", "\\,")
+    return f"{name}={escaped}"
+
+
+def ssh_command_option(argv: Tuple[str, ...]) -> str:
+    """sshfs splits ``ssh_command`` at spaces that no backslash precedes."""
+    return fuse_option("ssh_command", " ".join(argument.replace(" ", "\\ ") for argument in argv))
+
+
+class SSHFS(Network):
+    """sshfs, mounted by the developer, never by sudo: the keys and the agent are theirs.
+
+    No ``reconnect``: with it a connection lost in the middle of a read may look like the end of the file
+    (one time in sixteen, measured), and a BLOB that is silently cut short is worse than an error.
+    """
+
+    name = "sshfs"
+    types = ("fuse.sshfs",)
+    programs = ("sshfs", "fusermount3", "ssh")
+    passed_over = {
+        "fuse-overlayfs": "too slow over sshfs: it lists every directory on the way, 756 requests for the first read "
+        "of a BLOB against 13. Set union = fuse-overlayfs to use it all the same"
+    }
+
+    def problem(self, settings: Settings, host: Host) -> Optional[str]:
+        problem = super().problem(settings, host)
+        if problem is None and not host.fuse:
+            return "/dev/fuse can't be opened by you"
+        return problem
+
+    def root_may_look(self, settings: Settings, host: Host) -> Optional[str]:
+        if host.euid == 0 or host.user_allow_other:
+            return None
+        return "root can't look into your sshfs mount. Add a line user_allow_other to /etc/fuse.conf"
+
+    def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
+        first = self._argv(settings, host, read_only_server=True)
+        plain = self._argv(settings, host, read_only_server=False)
+        own_server = any(option.startswith("sftp_server") for option in settings.mount_options)
+        command = Command(plain, limit=MOUNT_SECONDS)
+        if not own_server:
+            command = Command(first, limit=MOUNT_SECONDS, fallback=plain)
+        directory = Command(("mkdir", "-p", "-m", "0700", "--", settings.mount_point))
+        return (Attachment(settings.mount_point, (directory, command)),)
+
+    def _argv(self, settings: Settings, host: Host, read_only_server: bool) -> Tuple[str, ...]:
+        options: List[str] = [
+            ssh_command_option(ssh_argv(settings, host)),
+            f"uid={host.uid}",
+            f"gid={host.gid}",
+            # Production's symbolic links are followed there: an absolute one would lead astray here.
+            "follow_symlinks",
+            "nosuid",
+            "nodev",
+        ]
+        if host.euid == 0 and host.uid != 0:
+            options += ["allow_other", "default_permissions"]
+        elif host.euid != 0 and host.sudo and host.user_allow_other and settings.union in ("auto", "overlay"):
+            options.append("allow_root")
+        if read_only_server:
+            options.append(fuse_option("sftp_server", READ_ONLY_SERVER))
+        options += [*settings.mount_options, "ro"]
+        # An empty path is the home directory; sshfs takes any other relative one from there, too.
+        return ("sshfs", "-o", ",".join(options), settings.remote, settings.mount_point)
+
+    def source(self, settings: Settings, host: Host, name: str) -> Source:
+        base = settings.rsync_remote or settings.remote
+        separator = "" if base.endswith(":") else "/"
+        return Source(f"{base}{separator}{settings.remote_file_storage}/{name}", remote=True)
+
+    def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
+        """Asks ssh itself, since sshfs keeps ssh's words to itself."""
+        login, path = split_remote(settings.remote)
+        try:
+            run_program((*ssh_argv(settings, host), "-s", "--", login, "sftp"), limit=2 * CONNECT_SECONDS, stdin="")
+        except CommandFailed as reason:
+            return diagnose(settings.remote, login, reason)
+        if "No such file or directory" in error.output:
+            return RemoteUnusable(settings.remote, f"there is no directory {path} on the server.")
+        if "Permission denied" in error.output:
+            return RemoteUnusable(settings.remote, f"{login} may not look into {path} on the server.")
+        return RemoteUnusable(settings.remote, f"sshfs failed though ssh can log in.\n{error}")
+
+
+def diagnose(remote: str, login: str, error: CommandFailed) -> RemoteUnusable:
+    """What ssh's words mean."""
+    for words, meaning in DIAGNOSES:
+        if words in error.output:
+            host = login.rpartition("@")[2]
+            tail = error.output.strip().splitlines()[-1]
+            return RemoteUnusable(remote, f"{meaning.format(host=host, login=login)}\n    {tail}")
+    return RemoteUnusable(remote, f"ssh failed.\n{error}")
