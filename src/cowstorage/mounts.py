@@ -8,10 +8,12 @@ import re
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import NotReadOnly, TimeLimit
-from cowstorage.system import within
+from cowstorage.system import Command, within
 
 MOUNTINFO = "/proc/self/mountinfo"
 PROBE_SECONDS = 15.0
+# Unmounting a kernel overlay writes its upper directory out first.
+UNMOUNT_SECONDS = 120.0
 
 
 class Mount(NamedTuple):
@@ -134,3 +136,19 @@ def ailment(path: str, user: Optional[Tuple[int, int]] = None, seconds: float = 
         return within(seconds, f"listing {path}", lambda: _listed(path), user)
     except TimeLimit as error:
         return f"no answer after {error.seconds:g} seconds"
+
+
+def unmount_command(target: str, by_developer: bool, lazy: bool = False) -> Command:
+    """Takes one mount away.
+
+    :param by_developer: a FUSE mount of an ordinary user, who needs no root for it, fusermount3(1).
+    :param lazy: out of sight at once, gone when the last process lets go.
+    """
+    if by_developer:
+        return Command(("fusermount3", "-uz" if lazy else "-u", "--", target), limit=UNMOUNT_SECONDS)
+    return Command(("umount", *(("-l",) if lazy else ()), "--", target), root=True, limit=UNMOUNT_SECONDS)
+
+
+def unmount_of(mount: Mount, euid: int, lazy: bool = False) -> Command:
+    """Takes away a mount that is there, by whoever made it."""
+    return unmount_command(mount.target, euid != 0 and f"user_id={euid}" in mount.super_options, lazy)

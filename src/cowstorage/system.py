@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, TypeVar
 
 from cowstorage.errors import CommandFailed, CowStorageError, ProgramMissing, TimeLimit
 
@@ -42,6 +42,7 @@ class Command(NamedTuple):
     :param limit: seconds until it is killed; ``None``: as long as it takes.
     :param shows: its output goes to the terminal (progress), not into a string.
     :param fallback: what is run when this one fails.
+    :param detached: its output is thrown away, since what it leaves running would keep a pipe of ours open.
     """
 
     argv: Tuple[str, ...]
@@ -50,6 +51,7 @@ class Command(NamedTuple):
     limit: Optional[float] = QUIET_SECONDS
     shows: bool = False
     fallback: Optional[Tuple[str, ...]] = None
+    detached: bool = False
 
 
 def package_of(program: str) -> str:
@@ -127,15 +129,20 @@ class Runner:
 
     def _run(self, command: Command, argv: Tuple[str, ...]) -> str:
         if not command.root:
-            return run_program(argv, command.cwd, command.limit, command.shows)
+            return self._start(command, argv)
         argv = as_root(argv, self.sudo, self.euid)
         try:
-            return run_program(argv, command.cwd, command.limit, command.shows)
+            return self._start(command, argv)
         except CommandFailed as error:
             if self.euid == 0 or not asks_password(error.output):
                 raise
         self._authenticate()
-        return run_program(argv, command.cwd, command.limit, command.shows)
+        return self._start(command, argv)
+
+    @staticmethod
+    def _start(command: Command, argv: Tuple[str, ...]) -> str:
+        output = "shown" if command.shows else "thrown away" if command.detached else "returned"
+        return run_program(argv, command.cwd, command.limit, output)
 
     def _authenticate(self) -> None:
         # sudo -v asks once and sudo remembers; the commands themselves keep their output to us.
@@ -159,42 +166,44 @@ def run_program(
     argv: Tuple[str, ...],
     cwd: Optional[str] = None,
     limit: Optional[float] = QUIET_SECONDS,
-    shows: bool = False,
+    output: str = "returned",
     stdin: Optional[str] = None,
-    environment: Optional[Mapping[str, str]] = None,
 ) -> str:
     """Run ``argv`` and return its output, stdout and stderr in one.
 
     The locale is C: some messages are looked at.
 
+    :param output: ``returned``, ``shown`` (stdout goes where ours goes) or ``thrown away``.
     :raises CommandFailed, ProgramMissing, TimeLimit: what went wrong.
     """
     import sh  # 80 ms: not for the scripts that run nothing
 
     program = sh.Command(require_program(argv[0]))
-    output: Any = sys.stdout if shows else None
-    try:
-        result = program(
-            *argv[1:],
-            _cwd=cwd,
-            _timeout=limit,
-            _in=stdin,
-            _out=output,
-            _err_to_out=not shows,
-            _tty_out=False,
-            _tty_in=False,
-            _new_session=False,
-            _encoding="utf-8",
-            _decode_errors="replace",
-            _return_cmd=True,
-            _env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
-        )
-    except sh.TimeoutException:
-        raise TimeLimit(shlex.join(argv), limit or 0) from None
-    except sh.ErrorReturnCode as error:
-        text = (error.stdout + error.stderr).decode("utf-8", "replace")
-        raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
-    return str(result.stdout.decode("utf-8", "replace")) if not shows else ""
+    with open(os.devnull, "r+b") as nowhere:
+        streams: Dict[str, Any] = {
+            "returned": {"_err_to_out": True},
+            "shown": {"_out": sys.stdout},
+            "thrown away": {"_out": nowhere, "_err": nowhere},
+        }[output]
+        try:
+            result = program(
+                *argv[1:],
+                _cwd=cwd,
+                _timeout=limit,
+                _in=nowhere if stdin is None else stdin,
+                _tty_out=False,
+                _tty_in=False,
+                _new_session=False,
+                _return_cmd=True,
+                _env={**os.environ, "LC_ALL": "C.UTF-8"},
+                **streams,
+            )
+        except sh.TimeoutException:
+            raise TimeLimit(shlex.join(argv), limit or 0) from None
+        except sh.ErrorReturnCode as error:
+            text = (error.stdout + error.stderr).decode("utf-8", "replace")
+            raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
+    return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
 
 
 def within(seconds: float, what: str, function: Callable[[], T], user: Optional[Tuple[int, int]] = None) -> T:

@@ -1,0 +1,117 @@
+"""A command as a plan: steps that are printed, or run and undone in reverse when one fails."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from cowstorage.errors import CowStorageError, Interrupted
+from cowstorage.output import Output
+from cowstorage.system import Command, Runner, shell_line
+
+
+class Step(NamedTuple):
+    """One thing to do.
+
+    :param title: what it does, for ``--dry-run``, ``--verbose`` and the journal.
+    :param commands: the programs to run, in order.
+    :param action: what no program does; called after the commands.
+    :param undo: the programs that take it back.
+    :param explain: turns the error of a failed command into one that says what it means.
+    """
+
+    title: str
+    commands: Tuple[Command, ...] = ()
+    action: Optional[Callable[[], None]] = None
+    undo: Tuple[Command, ...] = ()
+    explain: Optional[Callable[[CowStorageError], CowStorageError]] = None
+
+
+Plan = Iterable[Step]
+
+
+def show(plan: Plan, runner: Runner, output: Output) -> None:
+    """Print what would be run, ready to paste into a shell; nothing is changed.
+
+    A plan may be a generator whose later steps depend on what earlier ones found: its author decides what it
+    assumes when nothing is run.
+    """
+    for step in plan:
+        output.result(f"# {step.title}")
+        for command in step.commands:
+            output.result(shell_line(command, runner.sudo, runner.euid))
+
+
+class Execution:
+    """Runs plans one after the other and remembers how to undo them.
+
+    Used as a context: an exception inside it undoes what was done, then goes on.
+
+    :param remember: called with a step's title before it is run, and with ``None`` after; it writes the journal.
+    """
+
+    def __init__(self, runner: Runner, output: Output, remember: Callable[[Optional[str]], None]):
+        self.runner = runner
+        self.output = output
+        self.remember = remember
+        self._undo: List[Step] = []
+
+    def __enter__(self) -> "Execution":
+        return self
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], traceback: Any) -> None:
+        if error is not None:
+            self.undo()
+
+    def run(self, plan: Plan) -> None:
+        """Run each step before the next one is asked for."""
+        for step in plan:
+            self.output.detail(f"# {step.title}")
+            self.remember(step.title)
+            # Known before it is begun: a step that is cut off in the middle is undone, too.
+            self._undo.append(step)
+            self._perform(step)
+            self.remember(None)
+
+    def _perform(self, step: Step) -> None:
+        try:
+            for command in step.commands:
+                self.runner.run(command)
+        except CowStorageError as error:
+            if step.explain is None or isinstance(error, Interrupted):
+                raise
+            raise step.explain(error) from error
+        if step.action is not None:
+            step.action()
+
+    def keep(self) -> None:
+        """What was done so far is to stay, whatever comes."""
+        self._undo.clear()
+
+    def undo(self) -> None:
+        """Take back what was done, last first; what can't be taken back is said, and the rest is gone on with."""
+        while self._undo:
+            step = self._undo.pop()
+            for command in step.undo:
+                try:
+                    self.runner.run(command)
+                except CowStorageError as error:
+                    self.output.detail(f"Undoing '{step.title}': {error}")
+
+
+def interruptible() -> "Dict[int, Any]":
+    """From now on SIGINT and SIGTERM raise ``Interrupted``; returns the handlers there were."""
+
+    def interrupt(number: int, frame: object) -> None:
+        # Once: what is being undone must not be interrupted again.
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def chain(*plans: Plan) -> Iterator[Step]:
+    """Several plans as one."""
+    for plan in plans:
+        yield from plan
