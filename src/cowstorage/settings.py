@@ -38,6 +38,7 @@ OPTIONS = (
     Option("sudo", "``auto``", "``auto``: sudo only for the commands that need root; ``no``: never; or the program to use"),
     Option("file-storage", "from the buildout's zeoserver or instance part", "the directory of Data.fs, to lie over"),
     Option("blob-storage", "from the buildout's zeoserver or instance part", "the BLOB directory, to lie over"),
+    Option("instance", "the zeoserver part, else the standalone instance", "the part to take the two paths from"),
     Option("storages", "every ``*.fs`` of production", "which FileStorages are fetched, such as ``Data.fs catalog.fs``"),
     Option("mount-point", "``var/prod``", "where production is mounted"),
     Option("location", "``var/cow-storage``, named after the part", "the part's own state: lock, journal, work directories, savepoints, BLOB cache"),
@@ -278,6 +279,74 @@ def from_options(options: Mapping[str, str], part: str, directory: str, found: s
         location=path("location", "var/cow-storage" if prefix == "cow" else f"var/{prefix}-cow-storage"),
         found=found,
     )
+
+
+def local_paths(settings: Settings) -> Dict[str, str]:
+    """The directories that a part uses on this machine, by what they are called in messages.
+
+    The two uppers, which take the writes, lie beside the directories that are lain over, with ``.prod`` added.
+    """
+    paths = {"blob-storage": settings.blob_storage, "blob-storage's upper directory": settings.blob_storage + ".prod"}
+    if settings.file_storage is not None:
+        paths["file-storage"] = settings.file_storage
+        paths["file-storage's upper directory"] = settings.file_storage + ".prod"
+    paths["mount-point"] = settings.mount_point
+    paths["location"] = settings.location
+    return paths
+
+
+def check_paths(settings: Settings) -> None:
+    """Refuse directories of one part that lie in each other, and a production that is this very buildout.
+
+    :raises SettingsError: for the first such pair.
+    """
+    paths = local_paths(settings)
+    for option, path in paths.items():
+        if _inside(settings.directory, path):
+            raise SettingsError(option.partition("'")[0], f"{path} is or contains the buildout directory itself.")
+        for other, other_path in paths.items():
+            if other != option and _inside(path, other_path):
+                # The first word of what can be set: an upper is moved by moving what it belongs to.
+                raise SettingsError(
+                    option.partition("'")[0],
+                    f"the {option} {path} lies in the {other} {other_path}. Each needs a directory of its own.",
+                )
+    if settings.filesystem == "directory":
+        _check_directory(settings, paths)
+
+
+def _check_directory(settings: Settings, paths: Mapping[str, str]) -> None:
+    for below in (settings.remote_file_storage, settings.remote_blob_storage):
+        production = os.path.normpath(os.path.join(settings.remote, below))
+        for option, path in paths.items():
+            if _inside(production, path) or _inside(path, production):
+                raise SettingsError(
+                    "remote", f"production's {production} and the local {option} {path} are not apart from each other."
+                )
+
+
+def check_apart(settings: Settings, other: Settings) -> None:
+    """Refuse two parts of one buildout that would get in each other's way.
+
+    :raises SettingsError: naming both parts.
+    """
+    if settings.prefix == other.prefix:
+        raise SettingsError(
+            "script-prefix", f"[{settings.part}] and [{other.part}] would both write scripts named {other.prefix}-..."
+        )
+    for option, path in local_paths(settings).items():
+        for other_option, other_path in local_paths(other).items():
+            if _inside(path, other_path) or _inside(other_path, path):
+                raise SettingsError(
+                    option.partition("'")[0],
+                    f"the {option} {path} of [{settings.part}] and the {other_option} {other_path} of [{other.part}] "
+                    "are in conflict. Each part needs directories of its own.",
+                )
+
+
+def _inside(path: str, directory: str) -> bool:
+    """Whether ``path`` is ``directory`` or below it; both are absolute and normal."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def to_script(settings: Settings) -> Dict[str, Any]:
