@@ -3,8 +3,19 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 HERE = Path(__file__).parent
+
+
+class SourceDistribution(sdist):
+    """What setuptools puts in by default, the change log that this file reads, and all of the tests."""
+
+    def make_distribution(self):
+        self.filelist.append("CHANGES.rst")
+        self.filelist.extend(str(path.relative_to(HERE)) for path in sorted((HERE / "tests").rglob("*.py")))
+        super().make_distribution()
+
 
 setup(
     name="cowstorage",
@@ -54,4 +65,5 @@ setup(
         "zc.buildout.uninstall": ["default = cowstorage.recipe:uninstall"],
     },
     zip_safe=False,
+    cmdclass={"sdist": SourceDistribution},
 )

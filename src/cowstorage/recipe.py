@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import zc.buildout
 import zc.recipe.egg
@@ -22,8 +22,6 @@ COMMANDS = ("mount", "sync", "umount", "status", "log", "savepoint", "rollback",
 
 # zc.recipe.egg reads these; with a user's values the scripts would not be ours.
 RESERVED = ("arguments", "dependent-scripts", "entry-points", "scripts")
-
-UNION_TYPES = ("overlay", "aufs", "fuse.fuse-overlayfs", "fuse.unionfs", "fuse.unionfs-fuse", "fuse")
 
 
 class _Run:
@@ -60,16 +58,13 @@ class CowStorage:
         self.name = name
         self.logger = logging.getLogger(name)
         try:
-            given = _own_options(options)
-            found = _wired(buildout, given)
-            self.settings = options_of_part.from_options(
-                given, name, os.path.abspath(buildout["buildout"]["directory"]), found.found if found else ""
-            )
+            given, found, self.warnings = _wired(buildout, _own_options(options))
+            directory = os.path.abspath(buildout["buildout"]["directory"])
+            self.settings = options_of_part.from_options(given, name, directory, found)
             options_of_part.check_paths(self.settings)
             _run.add(buildout, self.settings)
         except SettingsError as error:
             raise zc.buildout.UserError(f"[{name}] {error}") from None
-        self.warnings = found.warnings if found else ()
         self._publish(options, relative=_relative_paths(buildout, name, options))
         self.scripts = zc.recipe.egg.Scripts(buildout, name, options)
 
@@ -118,24 +113,26 @@ def _own_options(options: Any) -> Dict[str, str]:
     return given
 
 
-def _wired(buildout: Any, given: Dict[str, str]) -> Optional[wiring.Wiring]:
-    """Fill in the two paths from the buildout's other parts, where the user has not set both.
+def _wired(buildout: Any, given: Dict[str, str]) -> Tuple[Dict[str, str], str, Tuple[str, ...]]:
+    """The options with the two paths filled in from the buildout's other parts, where the user has not set both.
 
     An empty ``file-storage`` counts as set: BLOBs only.
+
+    :return: the options, where the paths come from, and warnings.
     """
     mine = options_of_part.canonical(given)
-    if mine.get("blob-storage") and "file-storage" in mine:
-        return None
-    found = wiring.find(
-        _storage_parts(buildout, mine.get("instance", "")),
-        os.path.abspath(buildout["buildout"]["directory"]),
-        mine.get("instance") or None,
-    )
-    given.setdefault("file-storage", mine.get("file-storage", found.file_storage or ""))
     if not mine.get("blob-storage"):
-        given["blob-storage"] = found.blob_storage
-        given.pop("blob_storage", None)
-    return found
+        mine.pop("blob-storage", None)
+    own = [option for option in ("file-storage", "blob-storage") if option in mine]
+    if len(own) == 2:
+        if mine.get("instance"):
+            raise SettingsError("instance", "has no use where file-storage and blob-storage are set. Remove it.")
+        return mine, "The paths are set in the part itself.", ()
+    directory = os.path.abspath(buildout["buildout"]["directory"])
+    found = wiring.find(_storage_parts(buildout, mine.get("instance", "")), directory, mine.get("instance"))
+    paths = {"file-storage": found.file_storage or "", "blob-storage": found.blob_storage}
+    source = " ".join([found.found] + [f"But {option} is set in the part itself." for option in own])
+    return {**paths, **mine}, source, found.warnings
 
 
 def _storage_parts(buildout: Any, instance: str) -> Dict[str, Mapping[str, str]]:
@@ -146,7 +143,9 @@ def _storage_parts(buildout: Any, instance: str) -> Dict[str, Mapping[str, str]]
     other, which may well run our scripts.  So the recipe is read off the raw configuration first.
     """
     parts = buildout["buildout"].get("parts", "").split()
-    return {part: buildout[part] for part in parts if part == instance or wiring.is_storage(_raw_recipe(buildout, part))}
+    return {
+        part: buildout[part] for part in parts if part == instance or wiring.is_storage(_raw_recipe(buildout, part))
+    }
 
 
 def _raw_recipe(buildout: Any, section: str) -> str:
@@ -195,9 +194,10 @@ def uninstall(name: str, options: Mapping[str, str]) -> None:
         return
     mounted = _mounted(options)
     if mounted:
-        script = os.path.join(options.get("bin-directory", "bin"), f"{options.get('script-prefix', 'cow')}-umount")
+        script = os.path.join(options["bin-directory"], f"{options['script-prefix']}-umount")
         raise zc.buildout.UserError(
-            f"[{name}] is still mounted at {' and '.join(mounted)}. Run {script} first, then buildout again."
+            f"[{name}] is still mounted at {' and '.join(mounted)}. "
+            f"Run {os.path.relpath(script)} first, then buildout again."
         )
     if new is None:
         logging.getLogger(name).info("Local changes stay beside the directories that were lain over, in *.prod.")
@@ -208,17 +208,18 @@ def _mounted(options: Mapping[str, str]) -> List[str]:
 
     A disk of the user's own at one of the two storage paths is no union, and not ours.
     """
-    from cowstorage import mounts
+    # Only removal needs them, and building a part is quicker without.
+    from cowstorage import mounts, union
 
-    present = [(mount.target, mount.type) for mount in mounts.read()]
+    present = mounts.read()
     result = []
     for option in ("file-storage", "blob-storage", "mount-point"):
-        path = options.get(option)
-        if not path:
+        if not options[option]:
             continue
         # Only the parents are resolved: to look at the mount itself could block on a dead network.
-        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        types = [type for target, type in present if target == path]
-        if types and (option == "mount-point" or types[-1] in UNION_TYPES):
+        parent, name = os.path.split(options[option])
+        path = os.path.join(os.path.realpath(parent), name)
+        mount = mounts.top(present, path)
+        if mount is not None and (option == "mount-point" or union.ours(mount)):
             result.append(path)
     return result

@@ -26,22 +26,46 @@ class Option(NamedTuple):
 
 
 OPTIONS = (
-    Option("remote", "required", "what to mount, in the network file system's own notation; names the production buildout directory"),
+    Option(
+        "remote",
+        "required",
+        "what to mount, in the network file system's own notation; names the production buildout directory",
+    ),
     Option("filesystem", "told from ``remote`` where that is unambiguous", "how production is mounted"),
-    Option("mount-options", "none", "added to the safe defaults of that file system; anything that would make it writable is refused"),
+    Option(
+        "mount-options",
+        "none",
+        "added to the safe defaults of that file system; anything that would make it writable is refused",
+    ),
     Option("remote-file-storage", "``var/filestorage``", "production's FileStorage directory, below ``remote``"),
     Option("remote-blob-storage", "``var/blobstorage``", "production's BLOB directory, below ``remote``"),
-    Option("rsync-remote", "told from ``remote`` for sshfs; else the mounted directory", "where rsync reads Data.fs from, as rsync writes it; names the production buildout directory"),
+    Option(
+        "rsync-remote",
+        "told from ``remote`` for sshfs; else the mounted directory",
+        "where rsync reads Data.fs from, as rsync writes it; names the production buildout directory",
+    ),
     Option("rsync-options", "``-z`` over a network, none from a mounted directory", "added to the safe ones"),
     Option("ssh-options", "none", "given to ssh for sshfs and rsync alike, such as ``-p 2222 -i key``"),
     Option("union", "``auto``", "the copy-on-write file system; ``auto``: the first that really works here"),
-    Option("sudo", "``auto``", "``auto``: sudo only for the commands that need root; ``no``: never; or the program to use"),
+    Option(
+        "sudo",
+        "``auto``",
+        "``auto``: sudo only for the commands that need root; ``no``: never; or the program to use",
+    ),
     Option("file-storage", "from the buildout's zeoserver or instance part", "the directory of Data.fs, to lie over"),
     Option("blob-storage", "from the buildout's zeoserver or instance part", "the BLOB directory, to lie over"),
     Option("instance", "the zeoserver part, else the standalone instance", "the part to take the two paths from"),
-    Option("storages", "every ``*.fs`` of production", "which FileStorages are fetched, such as ``Data.fs catalog.fs``"),
+    Option(
+        "storages",
+        "every ``*.fs`` of production",
+        "which FileStorages are fetched, such as ``Data.fs catalog.fs``",
+    ),
     Option("mount-point", "``var/prod``", "where production is mounted"),
-    Option("location", "``var/cow-storage``, named after the part", "the part's own state: lock, journal, work directories, savepoints, BLOB cache"),
+    Option(
+        "location",
+        "``var/cow-storage``, named after the part",
+        "the part's own state: lock, journal, work directories, savepoints, BLOB cache",
+    ),
     Option("script-prefix", "from the part's name", "what the scripts' names begin with"),
 )
 
@@ -362,7 +386,7 @@ def to_script(settings: Settings) -> Dict[str, Any]:
 
 def from_script(data: Mapping[str, Any]) -> Settings:
     """Settings from what ``to_script`` wrote, or from JSON of it (lists for tuples)."""
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    values: Dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     for name in LOCAL_PATHS:
         if values[name] is not None:
             values[name] = os.path.normpath(os.path.join(values["directory"], values[name]))

@@ -175,7 +175,9 @@ def _refuse_other_storages(options: Options) -> None:
             raise _Unusable("is a ZEO client: its server has the data, so name or add the server's part")
         raise _Unusable("is a ZEO client without shared BLOBs: it has a cache only, its server has the data")
     if options.get("demo-storage", "off") not in ("off", "disable", "false"):
-        raise _Unusable("has demo-storage on, which already keeps changes apart, in its own way: switch one of them off")
+        raise _Unusable(
+            "has demo-storage on, which already keeps changes apart, in its own way: switch one of them off"
+        )
 
 
 def _relstorage(part: str, options: Options, directory: str) -> Wiring:
