@@ -328,9 +328,10 @@ def check_paths(settings: Settings) -> None:
     for option, path in paths.items():
         if _inside(settings.directory, path):
             raise SettingsError(option.partition("'")[0], f"{path} is or contains the buildout directory itself.")
+    for option, path in paths.items():
         for other, other_path in paths.items():
             if other != option and _inside(path, other_path):
-                # The first word of what can be set: an upper is moved by moving what it belongs to.
+                # An upper is moved by moving what it belongs to, so that is the option to name.
                 raise SettingsError(
                     option.partition("'")[0],
                     f"the {option} {path} lies in the {other} {other_path}. Each needs a directory of its own.",
