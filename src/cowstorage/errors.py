@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Sequence
+from typing import Iterable, Optional, Sequence, Tuple
 
 
 class CowStorageError(Exception):
@@ -110,7 +110,7 @@ class UnionUnusable(CowStorageError):
     :param tried: pairs of union name and the reason why it was passed over.
     """
 
-    def __init__(self, tried: Sequence[tuple]):
+    def __init__(self, tried: Sequence[Tuple[str, str]]):
         self.tried = tuple(tried)
         lines = "\n".join(f"    {name}: {reason}" for name, reason in self.tried)
         super().__init__(f"No union file system works here:\n{lines}")

@@ -7,6 +7,7 @@ ZODB is imported in functions, because scripts that don't need it must start fas
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from types import TracebackType
@@ -140,7 +141,7 @@ class Reader:
         self._formatter.checkTxn(header, pos)
         end = pos + header.tlen + LENGTH_SIZE
         if end > self.size:
-            if self.whole(self.size):
+            if self.whole(self.size, look_back=1):
                 self._fail(pos, "this transaction's length is wrong, it would be longer than the file")
             return None
         objects = self._visit_records(pos, header, None if header.status == "u" else visit)
@@ -169,26 +170,28 @@ class Reader:
             count += 1
         return count
 
-    def whole(self, end: int) -> Optional[str]:
+    def whole(self, end: int, look_back: int = LOOK_BACK) -> Optional[str]:
         """The tid of the whole transaction that ends at ``end``, told from the end; zeros at the end of the magic.
 
         ``None`` where none ends.  A length that is none (bytes of an object that look like one) isn't taken for one:
         the last transaction with data records has to have them pointing to itself, and those before it must link up.
+
+        :param look_back: over how many transactions they are followed.
         """
         from ZODB.FileStorage.format import CorruptedError
 
         if not MAGIC_SIZE <= end <= self.size:
             return None
         try:
-            return self._whole(end)
+            return self._whole(end, look_back)
         except (DamagedDatabase, CorruptedError, ValueError, struct.error):
             return None
 
-    def _whole(self, end: int) -> Optional[str]:
+    def _whole(self, end: int, look_back: int) -> Optional[str]:
         tid = NO_TID
         later_tid = b"\xff" * 8
         hops = objects = 0
-        while end > MAGIC_SIZE and (hops < LOOK_BACK or not objects):
+        while end > MAGIC_SIZE and (hops < look_back or not objects):
             if end < MAGIC_SIZE + LENGTH_SIZE:
                 return None
             pos = end - LENGTH_SIZE - self._formatter._read_num(end - LENGTH_SIZE)
@@ -236,4 +239,10 @@ class Reader:
         """Whether ZODB would use an index that was saved when the file ended at ``end``."""
         from ZODB.FileStorage.FileStorage import FileStorage
 
-        return bool(FileStorage._check_sanity(self._formatter, index, end))
+        try:
+            return bool(FileStorage._check_sanity(self._formatter, index, end))
+        except OSError as error:
+            # Where no transaction has objects, ZODB seeks before the file's beginning, and fails to open it.
+            if error.errno == errno.EINVAL:
+                return False
+            raise

@@ -56,6 +56,11 @@ class Output:
         self.quiet = quiet
         self.verbose = verbose
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sees progress as it goes."""
+        return sys.stdout.isatty()
+
     def say(self, text: str = "") -> None:
         """A line for people; not with ``--quiet``."""
         if not self.quiet:

@@ -40,10 +40,12 @@ def fetch(
     ssh: Tuple[str, ...],
     options: Optional[Tuple[str, ...]],
     append: bool = False,
+    progress: bool = False,
 ) -> Command:
     """The command that brings one file of production here.
 
     :param append: the target is a true prefix of the source: move the rest only.
+    :param progress: one line that tells how far it is, on the terminal.
     :param options: the user's; ``None``: ``-z`` over a network.
     :raises TypeError: when source or target is not of its type, so that production can't become a target.
     """
@@ -53,7 +55,9 @@ def fetch(
         raise TypeError(f"a Target is an absolute local path, not {target.path!r}")
     if options is None:
         options = ("-z",) if source.remote else ()
-    argv = ["rsync", "--times", "--inplace", "--info=progress2", f"--timeout={IO_SECONDS}", *options]
+    argv = ["rsync", "--times", "--inplace", f"--timeout={IO_SECONDS}", *options]
+    if progress:
+        argv.append("--info=progress2")
     if append:
         argv.append("--append")
     if source.remote:
@@ -61,6 +65,6 @@ def fetch(
         if not PLAIN_PATH.fullmatch(source.spec):
             argv.append("--protect-args")
     argv += ["--", source.spec, target.path]
-    return Command(tuple(argv), limit=None, shows=True)
+    return Command(tuple(argv), limit=None, shows=progress)
 
 

@@ -6,15 +6,20 @@ indexed), then one pickle of ``(first 6 bytes of oids, bucket of their positions
 
 from __future__ import annotations
 
-from typing import BinaryIO, Dict, List, Optional, Union
+from typing import BinaryIO, Dict, List, Optional, Tuple, Union
 
 Constant = Union[int, bytes]
 
-# What fsIndex.save writes at pickle protocol 3.  A file with anything else in it is not used.
-FRAMING_OPCODES = frozenset(("PROTO", "TUPLE2", "NONE", "STOP"))
-CONSTANT_OPCODES = frozenset(
-    ("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "SHORT_BINBYTES", "BINBYTES")
+INTS = ("BININT", "BININT1", "BININT2", "LONG1")
+BYTES = ("SHORT_BINBYTES", "BINBYTES")
+
+# The opcodes of the three kinds of pickles that fsIndex.save writes; a file with anything else in it is not used.
+SHAPES = (
+    ("PROTO", INTS, "STOP"),
+    ("PROTO", BYTES, BYTES, "TUPLE2", "STOP"),
+    ("PROTO", "NONE", "STOP"),
 )
+NEWEST_PROTOCOL = 3  # that zodbpickle reads
 
 # Longer than the pickle of any file offset: the first read of an index on a slow mount stays small.
 FIRST_PICKLE = 64
@@ -29,12 +34,19 @@ def constants(file: BinaryIO) -> List[Constant]:
     """
     import pickletools
 
+    shape: List[Union[str, Tuple[str, ...]]] = []
     values: List[Constant] = []
     for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in CONSTANT_OPCODES:
+        kind = next((kind for kind in (INTS, BYTES) if opcode.name in kind), None)
+        shape.append(kind or opcode.name)
+        if kind:
             values.append(argument)  # type: ignore[arg-type]
-        elif opcode.name not in FRAMING_OPCODES:
-            raise ValueError(f"{opcode.name} has no place in an index")
+        if opcode.name == "PROTO" and argument > NEWEST_PROTOCOL:  # type: ignore[operator]
+            raise ValueError(f"pickle protocol {argument}")
+        if len(shape) > max(map(len, SHAPES)):
+            break
+    if tuple(shape) not in SHAPES:
+        raise ValueError("no pickle of an index")
     return values
 
 
@@ -51,7 +63,7 @@ def index_position(index_path: str) -> Optional[int]:
             values = constants(io.BytesIO(file.read(FIRST_PICKLE)))
     except (FileNotFoundError, ValueError):
         return None
-    if len(values) != 1 or type(values[0]) is not int or values[0] < 0:
+    if len(values) != 1 or not isinstance(values[0], int) or values[0] < 0:
         return None
     return values[0]
 

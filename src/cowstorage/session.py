@@ -18,13 +18,16 @@ LOCK = "lock"
 class Journal:
     """What the scripts remember between runs, as plain data.
 
-    :ivar mounted: ``{"settings": …, "union": name, "hidden": [names]}`` of the mounts as made, or ``None``.
+    :ivar mounted: how the present mounts were made, or ``None``: ``settings``, ``union``, ``tried`` (pairs of union and
+        reason), ``sample`` (a BLOB's relative path), ``storages`` (production's) and ``hidden`` (those not fetched).
     :ivar uppers: storage (``filestorage``, ``blobstorage``) → the union that wrote its upper directory.
     :ivar bases: FileStorage file name → ``[size, tid]`` of its last transaction at the last sync.
     :ivar synced: when that was, unix seconds.
     :ivar remote: what was synced from.
     :ivar savepoints: name → ``{"time": …, "positions": {file name: [size, tid]}, "generation": n}``.
-    :ivar operation: the unfinished command and its data, or ``None``.
+    :ivar operation: the command and step under way, or ``None``.
+    :ivar unfinished: what must be finished before the database is shown again: ``command``, ``again`` (to be typed),
+        ``mounted`` (whether unions were there); or ``None``.
     """
 
     def __init__(self, **values: Any):
@@ -35,6 +38,7 @@ class Journal:
         self.remote: Optional[str] = values.get("remote")
         self.savepoints: Dict[str, Dict[str, Any]] = values.get("savepoints", {})
         self.operation: Optional[Dict[str, Any]] = values.get("operation")
+        self.unfinished: Optional[Dict[str, Any]] = values.get("unfinished")
 
     def as_data(self) -> Dict[str, Any]:
         """What is written: the fields and the format number."""
@@ -50,6 +54,7 @@ SHAPES: Dict[str, Any] = {
     "remote": (str, type(None)),
     "savepoints": dict,
     "operation": (dict, type(None)),
+    "unfinished": (dict, type(None)),
 }
 
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 from cowstorage.errors import CommandFailed, CowStorageError, ProgramMissing, TimeLimit
 
@@ -152,7 +152,7 @@ class Runner:
         import sh
 
         try:
-            sh.Command(self.sudo)("-v", _fg=True)
+            sh.Command(str(self.sudo))("-v", _fg=True)
         except sh.ErrorReturnCode:
             raise CowStorageError(f"{self.sudo} was refused. {advice}") from None
 
@@ -180,11 +180,11 @@ def run_program(
 
     program = sh.Command(require_program(argv[0]))
     with open(os.devnull, "r+b") as nowhere:
-        streams: Dict[str, Any] = {
+        streams: Dict[str, Dict[str, Any]] = {
             "returned": {"_err_to_out": True},
             "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
-        }[output]
+        }
         try:
             result = program(
                 *argv[1:],
@@ -196,7 +196,7 @@ def run_program(
                 _new_session=False,
                 _return_cmd=True,
                 _env={**os.environ, "LC_ALL": "C.UTF-8"},
-                **streams,
+                **streams[output],
             )
         except sh.TimeoutException:
             raise TimeLimit(shlex.join(argv), limit or 0) from None
@@ -266,7 +266,7 @@ def _answer(writing: int, function: Callable[[], Any], user: Optional[Tuple[int,
 
 def _collect(reading: int, deadline: float) -> Optional[bytes]:
     """All that the child wrote, or ``None`` when time ran out first."""
-    chunks = []
+    chunks: List[bytes] = []
     with os.fdopen(reading, "rb", buffering=0) as pipe:
         while True:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))

@@ -68,6 +68,10 @@ class Network:
             return Source(f"{settings.rsync_remote}/{relative}", remote=True)
         return Source(os.path.join(self.root(settings, host), relative), remote=False)
 
+    def remote_shell(self, settings: Settings, host: Host) -> Tuple[str, ...]:
+        """How rsync reaches ``rsync-remote``."""
+        return ("ssh", *settings.ssh_options)
+
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
         """What a failed mount means; may connect to find out."""
         return RemoteUnusable(settings.remote, str(error))

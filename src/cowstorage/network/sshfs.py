@@ -132,6 +132,9 @@ class SSHFS(Network):
         separator = "" if base.endswith(":") else "/"
         return Source(f"{base}{separator}{settings.remote_file_storage}/{name}", remote=True)
 
+    def remote_shell(self, settings: Settings, host: Host) -> Tuple[str, ...]:
+        return ssh_argv(settings, host)
+
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
         """Asks ssh itself, since sshfs keeps ssh's words to itself."""
         login, path = split_remote(settings.remote)

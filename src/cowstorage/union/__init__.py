@@ -120,7 +120,7 @@ def storages(settings: Settings) -> Tuple[str, ...]:
     return ("blobstorage", "filestorage") if settings.file_storage else ("blobstorage",)
 
 
-def preparation(layer: Layer, uses_work: bool) -> Tuple[Command, ...]:
+def preparation(layer: Layer, uses_work: bool, host: Host) -> Tuple[Command, ...]:
     """Makes the directories and links that a mount needs; all of it can be done again."""
     directories = [layer.upper, layer.links, layer.merged] + ([layer.work] if uses_work else [])
     links = [("upper", layer.upper)] + list(zip(layer.lower_names, layer.lowers))
@@ -128,5 +128,13 @@ def preparation(layer: Layer, uses_work: bool) -> Tuple[Command, ...]:
         links.append(("work", layer.work))
     return (
         Command(("mkdir", "-p", "-m", "0700", "--", *directories)),
+        *given(host, layer.upper, layer.merged),
         *(Command(("ln", "-sfn", "--", path, os.path.join(layer.links, name))) for name, path in links),
     )
+
+
+def given(host: Host, *paths: str) -> Tuple[Command, ...]:
+    """Gives what root made to the developer."""
+    if host.euid != 0 or host.uid == 0:
+        return ()
+    return (Command(("chown", f"{host.uid}:{host.gid}", "--", *paths)),)

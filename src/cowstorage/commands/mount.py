@@ -1,0 +1,200 @@
+"""cow-mount: production read-only, Data.fs if there is none yet, the unions, and proof that they work."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Iterator, List, Optional
+
+from cowstorage import production, refresh, settings, stack, trash, union
+from cowstorage.context import Context
+from cowstorage.errors import CowStorageError, RemoteUnusable, Unfinished
+from cowstorage.mounts import read, top
+from cowstorage.output import human_size
+from cowstorage.plan import Execution, Plan, Step, show
+from cowstorage.system import require_program
+from cowstorage.union.choice import Choice, assumed, choose
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(context: Context) -> int:
+    """Mount, or find that all is mounted."""
+    refuse_unfinished(context)
+    check(context)
+    pieces = stack.survey(context)
+    state = stack.state_of(pieces)
+    if state == stack.MOUNTED and context.mounted == context.settings:
+        context.output.say(f"{context.settings.remote} is mounted already.")
+        return 0
+    if context.arguments.dry_run:
+        show(dry_plan(context, state), context.runner, context.output)
+        return 0
+    if state != stack.NOT_MOUNTED:
+        lift(context, state)
+    with context.execution() as execution:
+        mount(context, execution)
+        execution.keep()
+    trash.empty(context.settings.location, context.runner)
+    summary(context)
+    return 0
+
+
+def refuse_unfinished(context: Context) -> None:
+    """A database in the middle of a change is not shown to Plone.
+
+    :raises Unfinished: naming the command that finishes it.
+    """
+    unfinished = context.journal.unfinished
+    if unfinished:
+        raise Unfinished(
+            unfinished["command"],
+            f"Run {unfinished['again']} again; or {context.script('rollback')}, which needs no network.",
+        )
+
+
+def check(context: Context) -> None:
+    """What must be there before anything is touched."""
+    require_program("rsync")
+    problem = context.network.problem(context.settings, context.host)
+    if problem:
+        raise CowStorageError(f"filesystem = {context.settings.filesystem}: {problem}")
+    for storage in union.storages(context.settings):
+        stack.check_room(union.layer(context.settings, storage, (), ""))
+    if not context.network.remote:
+        # Local, so it can be looked at before anything is mounted.
+        production.look(context.settings, context.settings.remote, context.developer)
+
+
+def lift(context: Context, state: str) -> None:
+    """Take away mounts that are broken or were made with other settings."""
+    made_with = context.mounted or context.settings
+    reason = "is broken" if state == stack.BROKEN else "was made with other options"
+    context.output.say(f"What is mounted {reason}: unmounting it first.")
+    stack.refuse_in_use(context, made_with, with_network=True)
+    execution = context.execution()
+    execution.run(stack.lift_unions(context, made_with))
+    execution.run(stack.detach(context, made_with))
+
+
+def dry_plan(context: Context, state: str) -> Plan:
+    """What would be run, as far as it can be told without running it."""
+    if state != stack.NOT_MOUNTED:
+        made_with = context.mounted or context.settings
+        yield from stack.lift_unions(context, made_with)
+        yield from stack.detach(context, made_with)
+    yield from stack.attach(context)
+    choice = assumed(context, stack.lowers(context, "blobstorage"))
+    if context.settings.union == "auto":
+        yield Step(f"union = auto: each union would be tried here; shown is the first candidate, {choice.union.name}")
+    names = list(context.settings.storages) or list(context.journal.bases) or ["Data.fs"]
+    findings = [
+        refresh.Finding(name, refresh.MISSING, None, 0)
+        for name in names
+        if context.settings.file_storage and not os.path.exists(refresh.paths(context, name).local)
+    ]
+    if findings:
+        seen = production.Production({}, {finding.name: 0 for finding in findings}, None)
+        yield from refresh.plan(context, findings, seen)
+    yield from stack.merge(context, choice.union, None)
+
+
+def mount(context: Context, execution: Execution) -> None:
+    """All of it, from nothing mounted."""
+    note_mounted(context, production.NOTHING, None)
+    execution.run(stack.attach(context))
+    seen = look(context)
+    choice = choose(context, stack.lowers(context, "blobstorage"), seen.sample)
+    for name, reason in choice.tried:
+        context.output.detail(f"Passed over {name}: {reason}")
+    if context.settings.file_storage:
+        execution.run(first_fetch(context, seen))
+    lay(context, execution, seen, choice)
+
+
+def look(context: Context) -> production.Production:
+    """Production, through its mount."""
+    return production.look(
+        context.settings, context.network.root(context.settings, context.host), context.developer
+    )
+
+
+def note_mounted(context: Context, seen: production.Production, choice: Optional[Choice]) -> None:
+    """Write down how the mounts are made, before they are, so that whatever happens they can be taken away."""
+    context.journal.mounted = {
+        "settings": settings.to_script(context.settings),
+        "union": choice.union.name if choice else "",
+        "tried": [list(pair) for pair in choice.tried] if choice else [],
+        "sample": seen.sample,
+        "storages": sorted(seen.storages),
+        "hidden": [],
+    }
+    context.save()
+
+
+def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]:
+    """Fetch the FileStorages when none of them is there yet; one base for all."""
+    names = production.chosen(context.settings, seen)
+    if any(os.path.exists(refresh.paths(context, name).local) for name in names):
+        return
+    findings = refresh.find(context, names, seen)
+    refresh.check_space(context, findings)
+    total = sum(finding.moves for finding in findings)
+    context.output.say(f"Fetching {', '.join(names)}: {human_size(total)}")
+    yield from refresh.plan(context, findings, seen)
+    yield Step("Remember what was fetched", action=lambda: refresh.remember_sync(context))
+
+
+def lay(context: Context, execution: Execution, seen: production.Production, choice: Choice) -> None:
+    """The unions, proven, with what was not fetched hidden."""
+    note_mounted(context, seen, choice)
+    execution.run(stack.merge(context, choice.union, seen.sample))
+    if context.settings.file_storage:
+        execution.run([Step("Hide FileStorages that were not fetched", action=lambda: hide(context, sorted(seen.storages)))])
+
+
+def lay_again(context: Context, execution: Execution) -> None:
+    """The unions as they were before, without a look at production.
+
+    :raises CowStorageError: the journal doesn't say how they were.
+    """
+    made = context.journal.mounted or {}
+    if not made.get("union"):
+        raise CowStorageError(f"How the unions were laid is not known. Run {context.script('mount')}.")
+    execution.run(stack.merge(context, union.get(made["union"]), made["sample"]))
+    if context.settings.file_storage:
+        execution.run([Step("Hide FileStorages that were not fetched", action=lambda: hide(context, made["storages"]))])
+
+
+def hide(context: Context, storages: List[str]) -> None:
+    """Take each FileStorage that has no local copy out of sight, through the union.
+
+    Opened by accident it would be copied up whole, live, and perhaps torn.
+    """
+    merged = os.path.realpath(str(context.settings.file_storage))
+    if not union.ours(top(read(), merged)):
+        raise RemoteUnusable(merged, "shows no union any more.")
+    hidden = [name for name in storages if not os.path.exists(refresh.paths(context, name).local)]
+    for name in hidden:
+        if os.path.lexists(os.path.join(merged, name)):
+            os.unlink(os.path.join(merged, name))
+    if context.journal.mounted:
+        context.journal.mounted["hidden"] = hidden
+        context.save()
+
+
+def summary(context: Context) -> None:
+    """What is there now, and what to do next."""
+    journal, part = context.journal, context.settings
+    kind = (journal.mounted or {}).get("union", "")
+    context.output.say(f"{part.remote} is mounted, read-only, with {kind} on top.")
+    for _, target in stack.union_targets(part):
+        context.output.say(f"  {target}: writes stay in {os.path.basename(target)}.prod")
+    for name in (journal.mounted or {}).get("hidden", ()):
+        context.output.warn(
+            f"{name} of production was not fetched and is hidden. "
+            f"To have it, name it in storages (or leave storages out) and run {context.script('sync')}."
+        )
+    context.output.say(f"Next: start your instance. Back to a clean state: {context.script('sync')}")

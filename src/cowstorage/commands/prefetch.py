@@ -1,0 +1,1 @@
+"""cow-prefetch: fetches the BLOBs that the local Data.fs refers to."""

@@ -1,0 +1,171 @@
+"""cow-sync: the database at production's latest state, local changes dropped."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Iterator, List
+
+from cowstorage import local, production, refresh, reset, savepoints, stack, trash
+from cowstorage.commands import mount as mounting
+from cowstorage.context import Context
+from cowstorage.output import confirm, counted, human_size
+from cowstorage.plan import Execution, Step, chain, show
+from cowstorage.refresh import Finding
+from cowstorage.union.choice import Choice, choose
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(context: Context) -> int:
+    """Look first, ask, and only then let go of anything."""
+    mounting.check(context)
+    if context.arguments.dry_run:
+        show(dry_plan(context), context.runner, context.output)
+        return 0
+    made_with = context.mounted or context.settings
+    pieces = stack.survey(context)
+    stack.refuse_in_use(context, made_with, with_network=False)
+    had_network = any(piece.name == "network" and piece.mount for piece in pieces)
+    unfinished = context.journal.unfinished or {}
+    had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
+    with context.execution() as execution:
+        connect(context, execution, pieces)
+        seen = mounting.look(context)
+        findings = compare(context, seen)
+        consent(context, findings)
+        choice = renewed_choice(context, seen) if had_unions else None
+        # From here on the old state is given up: what fails is finished by the same command again.
+        context.begin(f"bin/{context.command}", had_unions)
+        execution.keep()
+        execution.run(chain(stack.lift_unions(context, made_with), drop(context)))
+        execution.run(fetch(context, findings, seen))
+        context.finish()
+        execution.keep()
+        if choice:
+            mounting.lay(context, execution, seen, choice)
+            execution.keep()
+    if not had_unions and not had_network:
+        context.execution().run(stack.detach(context, context.settings))
+        context.journal.mounted = None
+        context.save()
+    trash.empty(context.settings.location, context.runner)
+    summary(context, findings)
+    return 0
+
+
+def connect(context: Context, execution: Execution, pieces: List[stack.Piece]) -> None:
+    """The network mount, made anew where it is broken or shows another remote."""
+    network = [piece for piece in pieces if piece.name == "network"]
+    sound = all(piece.state == stack.MOUNTED for piece in network)
+    if sound and context.mounted == context.settings:
+        return
+    made_with = context.mounted or context.settings
+    if any(piece.mount for piece in pieces):
+        stack.refuse_in_use(context, made_with, with_network=True)
+        execution.run(chain(stack.lift_unions(context, made_with), stack.detach(context, made_with)))
+        execution.keep()
+    mounting.note_mounted(context, production.NOTHING, None)
+    execution.run(stack.attach(context))
+
+
+def compare(context: Context, seen: production.Production) -> List[Finding]:
+    """Each FileStorage against production's, with room for what is to be fetched."""
+    if not context.settings.file_storage:
+        return []
+    findings = refresh.find(context, production.chosen(context.settings, seen), seen)
+    refresh.check_space(context, findings)
+    return findings
+
+
+def consent(context: Context, findings: List[Finding]) -> None:
+    """Name what is lost and what is odd, and ask."""
+    replaced = [f"{finding.name} of production is another one: {finding.remark}." for finding in findings if finding.remark and finding.state == refresh.REPLACED]
+    lost = [] if context.journal.unfinished else local.losses(context)
+    lost += [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
+    for finding in findings:
+        if finding.state == refresh.PACKED:
+            why = finding.remark or "production was packed"
+            context.output.say(f"{finding.name}: {why}. What differs is fetched of {human_size(finding.remote_size)}.")
+    if not lost and not replaced:
+        return
+    lines = [*replaced, *(["This drops:"] if lost else []), *(f"  {line}" for line in lost)]
+    confirm("\n".join(lines), context.arguments.yes, context.host.interactive)
+    if context.arguments.yes:
+        for line in lines:
+            context.output.say(line)
+
+
+def renewed_choice(context: Context, seen: production.Production) -> Choice:
+    """The union for afterwards: chosen before anything is dropped, and free of what wrote the old uppers."""
+    uppers, context.journal.uppers = context.journal.uppers, {}
+    try:
+        return choose(context, stack.lowers(context, "blobstorage"), seen.sample)
+    finally:
+        context.journal.uppers = uppers
+
+
+def drop(context: Context) -> Iterator[Step]:
+    """Local BLOBs, strangers and savepoints."""
+    yield from reset.drop_blobs(context)
+    yield from reset.drop_strangers(context)
+    yield Step("Forget savepoints", action=lambda: savepoints.forget(context, list(context.journal.savepoints)))
+
+
+def fetch(context: Context, findings: List[Finding], seen: production.Production) -> Iterator[Step]:
+    """The FileStorages, then their common base."""
+    for finding in findings:
+        if finding.moves:
+            context.output.say(f"Fetching {finding.name}: {human_size(finding.moves)}")
+    if findings:
+        yield from refresh.plan(context, findings, seen)
+        yield Step("Forget FileStorages that are no longer fetched", action=lambda: forget(context, findings))
+    yield Step("Remember when", action=lambda: refresh.remember_sync(context))
+
+
+def forget(context: Context, findings: List[Finding]) -> None:
+    """Bases of FileStorages that the part no longer names."""
+    names = {finding.name for finding in findings}
+    context.journal.bases = {name: base for name, base in context.journal.bases.items() if name in names}
+
+
+def dry_plan(context: Context) -> Iterator[Step]:
+    """What would be run, as far as it can be told without a look at production."""
+    made_with = context.mounted or context.settings
+    pieces = stack.survey(context, probe=False)
+    if not any(piece.name == "network" and piece.mount for piece in pieces):
+        yield from stack.attach(context)
+    for line in local.losses(context):
+        yield Step(f"This would be dropped, after a question: {line}")
+    yield from stack.lift_unions(context, made_with)
+    yield from drop(context)
+    names = list(context.settings.storages) or list(context.journal.bases) or ["Data.fs"]
+    if context.settings.file_storage:
+        yield Step("Assumed here: production has only grown since the last sync")
+        yield from refresh.plan(context, [_assumed(context, name) for name in names], production.NOTHING)
+    kind = (context.journal.mounted or {}).get("union")
+    if kind:
+        from cowstorage import union
+
+        yield from stack.merge(context, union.get(kind), None)
+
+
+def _assumed(context: Context, name: str) -> Finding:
+    base = refresh.base_of(context, name)
+    return Finding(name, refresh.GROWN if base else refresh.MISSING, base, base.size if base else 0)
+
+
+def summary(context: Context, findings: List[Finding]) -> None:
+    """What was brought, and what to do next."""
+    for finding in findings:
+        base = refresh.base_of(context, finding.name)
+        if base is None:
+            continue
+        moved = base.size - finding.base.size if finding.base and finding.state == refresh.GROWN else finding.moves
+        how = {refresh.CURRENT: "unchanged", refresh.GROWN: f"{human_size(moved)} added"}.get(
+            finding.state, f"{human_size(base.size)}, fetched whole"
+        )
+        context.output.say(f"{finding.name} is at production's latest state ({how}).")
+    count = counted(len(findings), "database")
+    context.output.say(f"Local changes are dropped; {count} in place. Next: start your instance.")

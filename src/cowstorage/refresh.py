@@ -1,0 +1,282 @@
+"""Brings the local FileStorages to production's state: the appended part where that is all there is, else the whole."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+
+from cowstorage import filestorage, rsync
+from cowstorage.context import Context
+from cowstorage.errors import CowStorageError, DamagedDatabase, PathUnusable
+from cowstorage.filestorage import Position
+from cowstorage.fsreader import MAGIC_SIZE, NO_TID, Reader
+from cowstorage.output import human_size, local_time
+from cowstorage.plan import Step
+from cowstorage.production import Production
+from cowstorage.system import Command, within
+from cowstorage.union import given
+
+CURRENT, GROWN, PACKED, REPLACED, MISSING = "current", "grown", "packed", "replaced", "missing"
+
+COMPARE_SECONDS = 60.0
+# ZODB reads what an index lacks from Data.fs when it opens it, about 100 MB in a second.
+INDEX_LAG = 64_000_000
+# Left over on a file system that a whole file is fetched to.
+RESERVE = 50_000_000
+
+
+class Finding(NamedTuple):
+    """How production's file relates to the local one.
+
+    :param name: file name of the FileStorage.
+    :param state: ``current``, ``grown``, ``packed``, ``replaced`` (another database) or ``missing`` (locally).
+    :param base: what both have in common, where production still has it.
+    :param remote_size: bytes.
+    :param remark: what made it ``replaced``.
+    """
+
+    name: str
+    state: str
+    base: Optional[Position]
+    remote_size: int
+    remark: str = ""
+
+    @property
+    def moves(self) -> int:
+        """Bytes to fetch, at the most."""
+        if self.state == CURRENT:
+            return 0
+        return self.remote_size - (self.base.size if self.base and self.state == GROWN else 0)
+
+
+class Paths(NamedTuple):
+    """Where one FileStorage lies.
+
+    :param local: in the upper.
+    :param incoming: where a whole file is fetched to, on the same file system.
+    :param base_index: the index that goes with the base.
+    :param remote: as the mount shows it.
+    """
+
+    local: str
+    incoming: str
+    base_index: str
+    remote: str
+
+
+def paths(context: Context, name: str) -> Paths:
+    """See ``Paths``."""
+    settings = context.settings
+    root = context.network.root(settings, context.host)
+    return Paths(
+        local=os.path.join(f"{settings.file_storage}.prod", name),
+        incoming=os.path.join(settings.location, "incoming", name),
+        base_index=os.path.join(settings.location, "base", name + ".index"),
+        remote=os.path.join(root, settings.remote_file_storage, name),
+    )
+
+
+def base_of(context: Context, name: str) -> Optional[Position]:
+    """The base of a FileStorage as the journal has it."""
+    value = context.journal.bases.get(name)
+    return Position(*value) if value else None
+
+
+def find(context: Context, names: List[str], production: Production) -> List[Finding]:
+    """Compare each FileStorage with production's; a few small reads through the mount.
+
+    :raises TimeLimit: production doesn't answer.
+    """
+    return [_find(context, name, production.storages[name]) for name in names]
+
+
+def _find(context: Context, name: str, remote_size: int) -> Finding:
+    place, base = paths(context, name), base_of(context, name)
+    if not os.path.exists(place.local):
+        return Finding(name, MISSING, None, remote_size)
+    if base is None or not filestorage.holds(place.local, base):
+        # A local pack took the base away: what production has can only be had whole.
+        return Finding(name, PACKED, None, remote_size, "the local file was packed")
+    what = f"reading {place.remote}"
+    if remote_size >= base.size and within(
+        COMPARE_SECONDS, what, lambda: filestorage.same_base(place.local, place.remote, base)
+    ):
+        return Finding(name, CURRENT if remote_size == base.size else GROWN, base, remote_size)
+    remark = within(COMPARE_SECONDS, what, lambda: _otherness(place.local, place.remote, base))
+    return Finding(name, REPLACED if remark else PACKED, base, remote_size, remark or "")
+
+
+def _otherness(local: str, remote: str, base: Position) -> Optional[str]:
+    """Why production's file is no packed form of ours; ``None`` when it is one.
+
+    Packing keeps transactions in their order with their tids, so the first of a packed file is one of ours; and a
+    file whose end is inside ours is an earlier state, put back from a backup.
+    """
+    start = Position(MAGIC_SIZE, NO_TID)
+    first = next(iter(filestorage.transactions(remote, start)), None)
+    if first is None:
+        return "it has no transactions"
+    if filestorage.boundary(local, start, first.tid) is None:
+        return "it begins with a transaction that was never here: another database"
+    with Reader(remote) as reader:
+        last = reader.whole(reader.size)
+    if last is not None and last < base.tid:
+        when = local_time(filestorage.last_transactions_time(last))
+        return f"its last transaction is of {when}, older than what was fetched before: a restored backup"
+    return None
+
+
+def remember_sync(context: Context) -> None:
+    """All FileStorages are at production's state of now."""
+    context.journal.synced = time.time()
+    context.journal.remote = context.settings.remote
+    context.save()
+
+
+def check_space(context: Context, findings: List[Finding]) -> None:
+    """There must be room for what will be fetched; said before anything is touched.
+
+    :raises PathUnusable: with both numbers.
+    """
+    needed = 0
+    for finding in findings:
+        place = paths(context, finding.name)
+        there = os.path.getsize(place.incoming) if os.path.exists(place.incoming) else 0
+        needed += max(0, finding.moves - there)
+    if not needed:
+        return
+    from cowstorage.stack import existing
+
+    directory = existing(f"{context.settings.file_storage}.prod")
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    reserve = RESERVE if needed > RESERVE else 0
+    if free < needed + reserve:
+        raise PathUnusable(
+            directory,
+            f"has no room: {human_size(needed)} are to be fetched, {human_size(free)} are free. "
+            "Make room, or put the directory on another file system.",
+        )
+
+
+def plan(context: Context, findings: List[Finding], production: Production) -> Iterator[Step]:
+    """The steps that fetch; each can be run again after it was cut off anywhere."""
+    yield Step("Make room for what is fetched", directories(context))
+    for finding in findings:
+        if finding.state in (CURRENT, GROWN) and finding.base:
+            yield back_to_base(context, finding.name, finding.base)
+        if finding.state == GROWN and finding.base:
+            yield from _append(context, finding, finding.base, production)
+        elif finding.state != CURRENT:
+            yield from _whole(context, finding, production)
+
+
+def directories(context: Context) -> Tuple[Command, ...]:
+    """Makes the directories that fetching needs."""
+    location, upper = context.settings.location, f"{context.settings.file_storage}.prod"
+    wanted = (os.path.join(location, "incoming"), os.path.join(location, "base"), upper)
+    return (Command(("mkdir", "-p", "-m", "0700", "--", *wanted)), *given(context.host, *wanted))
+
+
+def back_to_base(context: Context, name: str, base: Position) -> Step:
+    """Cut a FileStorage to its base and put the index of then back."""
+    place = paths(context, name)
+    return Step(
+        f"Cut {name} back to the last sync, {base.size} bytes",
+        index_back(place.local, place.base_index),
+        action=lambda: filestorage.cut(place.local, base),
+    )
+
+
+def index_back(local: str, index: Optional[str]) -> Tuple[Command, ...]:
+    """Puts an index in the place of the present one, which belongs to a later state."""
+    if index is None or not os.path.exists(index):
+        return (Command(("rm", "-f", "--", local + ".index")),)
+    return (Command(("cp", "--reflink=auto", "-p", "-T", "--", index, local + ".index")),)
+
+
+def _append(context: Context, finding: Finding, base: Position, production: Production) -> Iterator[Step]:
+    place = paths(context, finding.name)
+    lag = base.size - (filestorage.index_position(place.base_index) or 0)
+    if lag > INDEX_LAG and finding.name in production.indexes:
+        yield _fetch_index(context, finding.name, place.local + ".index")
+    yield Step(
+        f"Fetch what was added to {finding.name}, {human_size(finding.moves)}",
+        (_fetch(context, finding.name, place.local, append=True),),
+        action=_adopter(context, finding.name, place.local, base),
+    )
+
+
+def _whole(context: Context, finding: Finding, production: Production) -> Iterator[Step]:
+    place = paths(context, finding.name)
+    if os.path.exists(place.local) and not os.path.exists(place.incoming):
+        # What both files share need not cross the network; cut off in the middle, the copy is as good a start.
+        yield Step(
+            f"Copy {finding.name}, to fetch differences only",
+            (Command(("cp", "--reflink=auto", "-T", "--", place.local, place.incoming), limit=None),),
+        )
+    # Before the data, so that it is never ahead of it.
+    if finding.name in production.indexes:
+        yield _fetch_index(context, finding.name, place.incoming + ".index")
+    yield Step(
+        f"Fetch {finding.name}, {human_size(finding.remote_size)}",
+        (_fetch(context, finding.name, place.incoming),),
+        action=_adopter(context, finding.name, place.incoming, None),
+    )
+
+
+def _fetch_index(context: Context, name: str, target: str) -> Step:
+    return Step(f"Fetch {name}.index", (_fetch(context, name + ".index", target),))
+
+
+def _fetch(context: Context, name: str, target: str, append: bool = False) -> Command:
+    settings = context.settings
+    return rsync.fetch(
+        context.network.source(settings, context.host, name),
+        rsync.Target(target),
+        context.network.remote_shell(settings, context.host),
+        settings.rsync_options,
+        append=append,
+        progress=not context.output.quiet and context.output.is_terminal,
+    )
+
+
+def _adopter(context: Context, name: str, fetched: str, base: Optional[Position]) -> Callable[[], None]:
+    """Checks what was fetched, cuts a torn tail, puts it in place, and makes its end the base."""
+
+    def action() -> None:
+        place = paths(context, name)
+        index: Optional[str] = fetched + ".index"
+        try:
+            if base is not None:
+                end = filestorage.check_chain(fetched, base)
+            else:
+                end = filestorage.complete_end(fetched, index if os.path.exists(fetched + ".index") else None)
+        except DamagedDatabase as error:
+            raise CowStorageError(
+                f"{error}\nWhat was fetched is not whole: production was packed meanwhile, or is damaged. "
+                f"The same command again fetches it anew. Local data was not replaced."
+            ) from None
+        filestorage.cut(fetched, end)
+        _settle(context, name, fetched, place)
+        context.journal.bases[name] = list(end)
+        context.save()
+
+    return action
+
+
+def _settle(context: Context, name: str, fetched: str, place: Paths) -> None:
+    """A good index beside the data, a copy of it for the base, both in place: index first, then data."""
+    if not filestorage.index_fits(fetched, fetched + ".index"):
+        size = human_size(os.path.getsize(fetched))
+        context.output.say(f"Building the index of {name}: production has none that fits. Reads all {size} once.")
+        filestorage.rebuild_index(fetched, lambda done: context.output.progress(f"  {done:.0%}"))
+        context.output.progress_done()
+    run = context.runner.run
+    run(Command(("cp", "--reflink=auto", "-p", "-T", "--", fetched + ".index", place.base_index)))
+    for command in given(context.host, fetched, fetched + ".index", place.base_index):
+        run(command)
+    if fetched != place.local:
+        run(Command(("mv", "-T", "--", fetched + ".index", place.local + ".index")))
+        run(Command(("mv", "-T", "--", fetched, place.local)))

@@ -1,0 +1,95 @@
+"""Plans that drop local changes: of BLOBs, of what lies beside the FileStorages, back to a position."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Dict, Iterator, List, Optional
+
+from cowstorage import blobs, filestorage, local, refresh, trash
+from cowstorage.context import Context
+from cowstorage.filestorage import Position
+from cowstorage.plan import Step
+from cowstorage.system import Command
+from cowstorage.union import given
+
+
+def drop_blobs(context: Context) -> Iterator[Step]:
+    """A new, empty upper for BLOBs; the old one goes into the trash."""
+    upper = f"{context.settings.blob_storage}.prod"
+    if os.path.isdir(upper) and os.listdir(upper):
+        yield Step(
+            f"Drop local BLOB changes in {upper}",
+            (
+                *trash.aside(os.path.realpath(upper), context.settings.location),
+                Command(("mkdir", "-p", "-m", "0700", "--", os.path.realpath(upper))),
+                *given(context.host, os.path.realpath(upper)),
+            ),
+        )
+    yield Step("Forget which union wrote it", action=lambda: forget_union(context, "blobstorage"))
+
+
+def drop_strangers(context: Context) -> Iterator[Step]:
+    """Only the FileStorages and their indexes stay in the upper of the filestorage."""
+    if not context.settings.file_storage:
+        return
+    upper = f"{context.settings.file_storage}.prod"
+    names = list(local.entries(context))
+    if names:
+        remove = ("rm", "-rf", "--one-file-system", "--", *(os.path.join(upper, name) for name in names))
+        yield Step(f"Drop what else is in {upper}", (Command(remove),))
+    yield Step("Forget which union wrote it", action=lambda: forget_union(context, "filestorage"))
+
+
+def forget_union(context: Context, storage: str) -> None:
+    """An upper with plain files only can be used by any union."""
+    context.journal.uppers.pop(storage, None)
+    context.save()
+
+
+def cut_back(context: Context, positions: Dict[str, Position]) -> Iterator[Step]:
+    """Cut each FileStorage, and put back the latest index that is not ahead of it.
+
+    :param positions: verified already: ``filestorage.holds``.
+    """
+    for name, position in positions.items():
+        place = refresh.paths(context, name)
+        index = best_index(index_files(context, name), position)
+        yield Step(
+            f"Cut {name} back to {position.size} bytes",
+            refresh.index_back(place.local, index),
+            action=_cutter(place.local, position),
+        )
+
+
+def _cutter(path: str, position: Position) -> Callable[[], None]:
+    return lambda: filestorage.cut(path, position)
+
+
+def index_files(context: Context, name: str) -> List[str]:
+    """Copies of a FileStorage's index that were put away: the base's and each savepoint's."""
+    savepoints = (savepoint_index(context, savepoint, name) for savepoint in context.journal.savepoints)
+    return [path for path in (refresh.paths(context, name).base_index, *savepoints) if os.path.exists(path)]
+
+
+def savepoint_index(context: Context, savepoint: str, name: str) -> str:
+    """Where a savepoint keeps the index of a FileStorage."""
+    return os.path.join(context.settings.location, "savepoints", savepoint, name + ".index")
+
+
+def best_index(paths: List[str], position: Position) -> Optional[str]:
+    """The index that reaches farthest without going beyond ``position``: ZODB reads on from there."""
+    reached = [(filestorage.index_position(path) or 0, path) for path in paths]
+    fitting = [entry for entry in reached if 0 < entry[0] <= position.size]
+    return max(fitting)[1] if fitting else None
+
+
+def drop_later_blobs(context: Context, tid: str) -> Iterator[Step]:
+    """Remove the BLOB files of transactions after ``tid``."""
+    upper = f"{context.settings.blob_storage}.prod"
+
+    def action() -> None:
+        for path in blobs.files_after(upper, tid):
+            os.unlink(path)
+
+    if os.path.isdir(upper):
+        yield Step(f"Remove BLOB files of later transactions from {upper}", action=action)

@@ -1,0 +1,210 @@
+"""The mounts of a part, from production up to what Plone sees: what is there, and plans to lay and lift them."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from cowstorage import in_use, mounts, network, union
+from cowstorage.context import Context
+from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable
+from cowstorage.mounts import Mount
+from cowstorage.plan import Step
+from cowstorage.settings import Settings
+from cowstorage.system import Command
+from cowstorage.union.choice import prove, trial_directory
+
+MOUNTED, NOT_MOUNTED, BROKEN = "mounted", "not mounted", "broken"
+
+
+class Piece(NamedTuple):
+    """One mount that a part has when it is mounted.
+
+    :param name: ``network``, ``filestorage`` or ``blobstorage``.
+    :param target: its mount point.
+    :param mount: what the kernel shows there.
+    :param state: ``mounted``, ``not mounted`` or ``broken``.
+    :param ailment: why it is broken.
+    """
+
+    name: str
+    target: str
+    mount: Optional[Mount]
+    state: str
+    ailment: str = ""
+
+
+def network_targets(context: Context, settings: Settings) -> List[str]:
+    """Where a part's network file system is mounted, in the order of mounting."""
+    back_end = network.get(settings.filesystem)
+    return [attachment.target for attachment in back_end.attachments(settings, context.host)]
+
+
+def union_targets(settings: Settings) -> List[Tuple[str, str]]:
+    """(storage, mount point) of each union, in the order of mounting."""
+    return [
+        (storage, os.path.realpath(settings.blob_storage if storage == "blobstorage" else str(settings.file_storage)))
+        for storage in union.storages(settings)
+    ]
+
+
+def survey(context: Context, settings: Optional[Settings] = None, probe: bool = True) -> List[Piece]:
+    """What is mounted of a part, and whether it is alive.
+
+    :param settings: those that the mounts were made with; default: the journal's, else the part's.
+    :param probe: use it, within a time limit; else only look at mountinfo.
+    """
+    settings = settings or context.mounted or context.settings
+    now = mounts.read()
+    pieces = [_network_piece(context, target, now, probe) for target in network_targets(context, settings)]
+    for storage, target in union_targets(settings):
+        mount = mounts.top(now, target)
+        if not union.ours(mount):
+            mount = None
+        pieces.append(_piece(context, storage, target, mount, probe))
+    return pieces
+
+
+def _network_piece(context: Context, target: str, now: Sequence[Mount], probe: bool) -> Piece:
+    piece = _piece(context, "network", target, mounts.top(now, os.path.realpath(target)), probe)
+    if piece.mount and piece.state == MOUNTED and not mounts.is_read_only(piece.mount):
+        return piece._replace(state=BROKEN, ailment="is mounted writable")
+    return piece
+
+
+def _piece(context: Context, name: str, target: str, mount: Optional[Mount], probe: bool) -> Piece:
+    if mount is None:
+        return Piece(name, target, None, NOT_MOUNTED)
+    ailment = mounts.ailment(target, context.developer) if probe else None
+    return Piece(name, target, mount, BROKEN if ailment else MOUNTED, ailment or "")
+
+
+def state_of(pieces: Sequence[Piece]) -> str:
+    """The state of the whole: broken as soon as the pieces don't agree."""
+    states = {piece.state for piece in pieces}
+    if states == {MOUNTED}:
+        return MOUNTED
+    return NOT_MOUNTED if states <= {NOT_MOUNTED} else BROKEN
+
+
+def lowers(context: Context, storage: str) -> Tuple[str, ...]:
+    """The read-only directories below a union, topmost first; production's is the last."""
+    settings = context.settings
+    below = settings.remote_blob_storage if storage == "blobstorage" else settings.remote_file_storage
+    return (os.path.join(context.network.root(settings, context.host), below),)
+
+
+def by_developer(context: Context) -> bool:
+    """Whether FUSE mounts are an ordinary user's, who takes them away without root."""
+    return context.host.euid != 0
+
+
+def attach(context: Context) -> Iterator[Step]:
+    """Mount production read-only, and make sure of it."""
+    settings, host, back_end = context.settings, context.host, context.network
+
+    def explain(error: CowStorageError) -> CowStorageError:
+        if isinstance(error, CommandFailed):
+            return back_end.explain(settings, host, context.runner, error)
+        return error
+
+    for attachment in back_end.attachments(settings, host):
+        fuse = any(kind.startswith("fuse") for kind in back_end.types)
+        yield Step(
+            f"Mount {settings.remote} read-only on {attachment.target}",
+            attachment.commands,
+            action=verifier(attachment.target),
+            undo=(mounts.unmount_command(attachment.target, fuse and by_developer(context)),),
+            explain=explain,
+        )
+
+
+def verifier(target: str) -> Callable[[], None]:
+    """The first wall, as a step's action."""
+    return lambda: mounts.verify_read_only(os.path.realpath(target))
+
+
+def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterator[Step]:
+    """Lay the unions, and use them once."""
+    for storage in union.storages(context.settings):
+        layer = union.layer(context.settings, storage, lowers(context, storage), kind.name)
+        yield Step(
+            f"Lay {kind.name} over {layer.merged}",
+            (*union.preparation(layer, kind.uses_work, context.host), kind.mount(layer, context.host)),
+            action=_prover(context, kind, layer, sample if storage == "blobstorage" else None),
+            undo=(mounts.unmount_command(layer.merged, not kind.needs_root and by_developer(context)),),
+        )
+
+
+def _prover(context: Context, kind: union.Union, layer: union.Layer, sample: Optional[str]) -> Callable[[], None]:
+    def action() -> None:
+        prove(kind, layer, sample, context.developer)
+        context.journal.uppers[layer.storage] = kind.name
+        for target in network_targets(context, context.settings):
+            mounts.verify_read_only(os.path.realpath(target))
+
+    return action
+
+
+def check_room(layer: union.Layer) -> None:
+    """overlayfs wants upper and work on one file system; a rename into the upper wants it, too.
+
+    :raises PathUnusable: they are on two.
+    """
+    upper, location = existing(layer.upper), existing(layer.links)
+    if os.stat(upper).st_dev != os.stat(location).st_dev:
+        raise PathUnusable(
+            layer.upper, f"is not on the file system of {location}. Set location to a directory beside it."
+        )
+
+
+def existing(path: str) -> str:
+    """The path, or the nearest directory above it that exists."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.path.realpath(path)
+
+
+def lift_unions(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
+    """Take the unions away, those of an interrupted trial included; whatever isn't ours stays."""
+    targets = [target for _, target in union_targets(settings)]
+    targets.append(os.path.join(os.path.realpath(trial_directory(settings.location)), "merged"))
+    for target in targets[::-1]:
+        for mount in mounts.at_or_below(mounts.read(), target):
+            if mount.target == target and union.ours(mount):
+                yield _lift(context, mount, lazy)
+
+
+def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
+    """Take production's mounts away."""
+    for target in network_targets(context, settings)[::-1]:
+        for mount in mounts.at_or_below(mounts.read(), os.path.realpath(target)):
+            yield _lift(context, mount, lazy)
+
+
+def _lift(context: Context, mount: Mount, lazy: bool) -> Step:
+    def explain(error: CowStorageError) -> CowStorageError:
+        if isinstance(error, CommandFailed) and "busy" in error.output.lower():
+            unseen = ["a process that you may not see (root: fuser -vm, or look for an open shell)"]
+            return InUse([mount.target], in_use.holders([mount.target]) or unseen)
+        return error
+
+    command: Command = mounts.unmount_of(mount, context.host.euid, lazy)
+    return Step(f"Unmount {mount.target}", (command,), explain=explain)
+
+
+def refuse_in_use(context: Context, settings: Settings, with_network: bool) -> None:
+    """Stop before anything is touched when something is open.
+
+    :raises InUse: naming the processes.
+    """
+    now = mounts.read()
+    targets = [target for _, target in union_targets(settings)]
+    if with_network:
+        targets += network_targets(context, settings)
+    mounted = [target for target in targets if mounts.top(now, target)]
+    locks = []
+    if settings.file_storage and os.path.realpath(settings.file_storage) in mounted:
+        locks = [os.path.join(settings.file_storage, name + ".lock") for name in context.journal.bases]
+    if mounted:
+        in_use.refuse(mounted, locks)

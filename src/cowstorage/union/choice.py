@@ -1,0 +1,162 @@
+"""Chooses the union: really tries each candidate on production's own directories, and keeps the reasons."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import List, NamedTuple, Optional, Tuple
+
+from cowstorage import mounts, union
+from cowstorage.context import Context
+from cowstorage.errors import CowStorageError, UnionUnusable
+from cowstorage.system import Command, within
+from cowstorage.union import Layer, Union
+
+TRIAL_SECONDS = 60.0
+
+
+class Choice(NamedTuple):
+    """The union that works here.
+
+    :param tried: those before it, and why not.
+    """
+
+    union: Union
+    tried: Tuple[Tuple[str, str], ...]
+
+
+def uppers_written_by(context: Context) -> Optional[str]:
+    """The union kind that the present uppers belong to; marks of deletion mean nothing to another one."""
+    kinds = {kind for storage, kind in context.journal.uppers.items() if storage in union.storages(context.settings)}
+    return min(kinds) if kinds else None
+
+
+def candidates(context: Context) -> List[str]:
+    """The unions to try, in their order."""
+    return list(union.UNIONS) if context.settings.union == "auto" else [context.settings.union]
+
+
+def objection(context: Context, candidate: Union, layer: Layer) -> Optional[str]:
+    """Why a union is not even tried."""
+    settings, host, network = context.settings, context.host, context.network
+    owner = uppers_written_by(context)
+    if owner and owner != candidate.name:
+        return (
+            f"{layer.upper} was written by {owner} and can't be read by another union. "
+            f"Set union = {owner}, or give up local changes with {context.script('sync')}"
+        )
+    problem = candidate.problem(settings, host) or candidate.unsuited(layer)
+    if problem is None and settings.union == "auto":
+        problem = network.passed_over.get(candidate.name)
+    if problem is None and candidate.needs_root:
+        problem = network.root_may_look(settings, host)
+    return problem
+
+
+def assumed(context: Context, lowers: Tuple[str, ...]) -> Choice:
+    """The first that nothing speaks against, untried: for ``--dry-run``."""
+    return _choose(context, lowers, None, trial=False)
+
+
+def choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str]) -> Choice:
+    """The first that works.
+
+    :param lowers: of the BLOB union.
+    :param sample: a BLOB below them, to be read.
+    :raises UnionUnusable: none does; with every reason.
+    """
+    return _choose(context, lowers, sample, trial=True)
+
+
+def _choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str], trial: bool) -> Choice:
+    tried: List[Tuple[str, str]] = []
+    for name in candidates(context):
+        candidate = union.get(name)
+        layer = trial_layer(context, lowers, name)
+        reason = objection(context, candidate, layer)
+        if reason is None and trial:
+            reason = attempt(context, candidate, layer, sample)
+        if reason is None:
+            return Choice(candidate, tuple(tried))
+        tried.append((name, reason))
+    raise UnionUnusable(tried)
+
+
+def trial_directory(location: str) -> str:
+    """Where unions are tried."""
+    return os.path.join(location, "trial")
+
+
+def trial_layer(context: Context, lowers: Tuple[str, ...], kind: str) -> Layer:
+    """Directories like the true ones, on the same file systems, with nothing in them to lose."""
+    base = trial_directory(context.settings.location)
+    return union.layer(context.settings, "blobstorage", lowers, kind)._replace(
+        merged=os.path.join(os.path.realpath(base), "merged"),
+        upper=os.path.join(base, "upper"),
+        work=os.path.join(base, "work-" + kind),
+        links=os.path.join(base, "layers"),
+    )
+
+
+def attempt(context: Context, candidate: Union, layer: Layer, sample: Optional[str]) -> Optional[str]:
+    """Mount, prove, unmount; why it doesn't work, or ``None``."""
+    run = context.runner.run
+    target = layer.merged
+    clean = Command(("rm", "-rf", "--one-file-system", "--", layer.upper, layer.links))
+    try:
+        _clear(context, target)
+        run(clean)
+        for command in union.preparation(layer, candidate.uses_work, context.host):
+            run(command)
+        run(candidate.mount(layer, context.host))
+        prove(candidate, layer, sample, context.developer)
+    except CowStorageError as error:
+        return first_lines(str(error))
+    finally:
+        _clear(context, target)
+        run(clean)
+    return None
+
+
+def _clear(context: Context, target: str) -> None:
+    while True:
+        mount = mounts.top(mounts.read(), target)
+        if mount is None:
+            return
+        context.runner.run(mounts.unmount_of(mount, context.host.euid))
+
+
+def first_lines(text: str) -> str:
+    """An error as one line of a table."""
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def prove(candidate: Union, layer: Layer, sample: Optional[str], developer: Tuple[int, int]) -> None:
+    """A mount proves nothing: use it as Plone will.
+
+    :param sample: a file of the lower, relative; its first byte is read through the union.
+    :raises CowStorageError: what didn't work.
+    """
+    mount = mounts.top(mounts.read(), layer.merged)
+    if mount is None or not candidate.owns(mount):
+        raise CowStorageError(f"{candidate.name} was mounted on {layer.merged}, and is not there: {mount}")
+    within(TRIAL_SECONDS, f"using {layer.merged}", lambda: _use(layer, sample), developer)
+
+
+def _use(layer: Layer, sample: Optional[str]) -> None:
+    """Reads, writes and deletes through the union, and looks for the writes in upper."""
+    name = f".cowstorage-{os.getpid()}"
+    merged, upper = os.path.join(layer.merged, name), os.path.join(layer.upper, name)
+    try:
+        if sample is not None:
+            with open(os.path.join(layer.merged, sample), "rb") as file:
+                file.read(1)
+        with open(merged, "xb") as file:
+            file.write(b"local")
+        arrived = os.path.exists(upper)
+        os.unlink(merged)
+    except OSError as error:
+        code = errno.errorcode.get(error.errno or 0, "?")
+        raise CowStorageError(f"{error.filename}: {error.strerror} ({code}) through {layer.merged}") from None
+    if not arrived:
+        raise CowStorageError(f"what was written to {layer.merged} did not arrive in {layer.upper}")
