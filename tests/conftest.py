@@ -1,0 +1,118 @@
+"""Fixtures: production, an sshd, developers, and the promises that every test is held to.
+
+Whoever uses them gets these checks at the end of the test: production is as the test itself left it, sshd got no
+write request, nothing is mounted and nothing runs any more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, Mapping, Optional
+
+import pytest
+
+from harness import cleanup, needs
+from harness.buildout import Buildout
+from harness.developer import Developer, Developers
+from harness.production import Production
+from harness.runtime import Runtime
+from harness.sshd import Sshd
+from harness.workspace import Workspace
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Iterator[Workspace]:
+    """The run's directory, removed at its end."""
+    needs.root()
+    made = Workspace.create()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def scratch(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory of the test's own on a real disk, which every user can look into."""
+    path = workspace.scratch(request.node.name)
+    yield path
+    try:
+        cleanup.assert_nothing_mounted(path)
+        cleanup.assert_nothing_running(path)
+    finally:
+        cleanup.remove(path)
+
+
+@pytest.fixture(scope="session")
+def production_template(workspace: Workspace) -> Production:
+    """Made once; every test gets a copy."""
+    return Production.create(workspace.path / "production")
+
+
+@pytest.fixture
+def production(production_template: Production, scratch: Path) -> Iterator[Production]:
+    """A production site, which nobody but the test itself may change, and only by its methods."""
+    copied = production_template.copy(scratch / "production")
+    yield copied
+    copied.assert_unchanged()
+
+
+@pytest.fixture
+def developers(workspace: Workspace, scratch: Path) -> Iterator[Developers]:
+    """With sudo, without, and root."""
+    made = Developers(*(make(workspace, scratch) for make in _KINDS))
+    yield made
+    for developer in made:
+        developer.close()
+
+
+_KINDS = (Developer.with_sudo, Developer.without_sudo, Developer.root)
+
+
+@pytest.fixture
+def make_sshd(scratch: Path, developers: Developers) -> Iterator[Callable[..., Sshd]]:
+    """Start an sshd, with the keywords of ``Sshd``; all developers can log in to it and trust it."""
+    made: List[Sshd] = []
+
+    def make(**keywords: Any) -> Sshd:
+        sshd = Sshd(scratch / f"sshd-{len(made)}", **keywords)
+        made.append(sshd)
+        sshd.start()
+        for developer in developers:
+            sshd.authorize(developer.public_key)
+            developer.trust(sshd)
+        return sshd
+
+    yield make
+    for sshd in made:
+        sshd.stop()
+    for sshd in made:
+        sshd.assert_no_write_requests()
+
+
+@pytest.fixture
+def sshd(make_sshd: Callable[..., Sshd]) -> Sshd:
+    """A stock sshd."""
+    return make_sshd()
+
+
+@pytest.fixture(scope="session")
+def runtime(workspace: Workspace) -> Runtime:
+    """A Python with cowstorage for all users."""
+    return Runtime(workspace.path / "runtime")
+
+
+@pytest.fixture
+def make_buildout(scratch: Path, runtime: Runtime) -> Callable[..., Buildout]:
+    """Make a developer's buildout from the part's options."""
+
+    def make(
+        developer: Developer, options: Mapping[str, str], name: str = "buildout", part: Optional[str] = None
+    ) -> Buildout:
+        return Buildout(scratch / name, developer, runtime, options, part or "cow-storage")
+
+    return make
+
+
+@pytest.fixture
+def fuse() -> None:
+    """FUSE for every user."""
+    needs.fuse()
