@@ -270,7 +270,8 @@ def test_progress(site, history):
     fractions = []
     assert len(list(blobs.references(site.path, history, fractions.append))) == 20
     assert fractions == sorted(set(fractions))
-    assert 0 <= fractions[0] and fractions[-1] == 1
+    assert fractions[0] >= 0
+    assert fractions[-1] == 1
 
 
 def test_references_while_the_database_is_in_use(site):

@@ -205,7 +205,7 @@ def index_fits(path: str, index_path: str) -> bool:
             return False
         try:
             index = SavedIndex(index_path)
-        except ValueError:
+        except (ValueError, MemoryError):  # a damaged length may ask for 4 GB
             return False
         try:
             return reader.sane_index(index, position)

@@ -71,7 +71,7 @@ class Reader:
         from ZODB.FileStorage.FileStorage import TempFormatter
 
         self.path = path
-        self._file = open(path, "rb", buffering=READ_AHEAD)
+        self._file = open(path, "rb", buffering=READ_AHEAD)  # noqa: SIM115
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             self._check_magic()

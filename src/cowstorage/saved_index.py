@@ -77,7 +77,7 @@ class SavedIndex:
     """
 
     def __init__(self, index_path: str):
-        self._file = open(index_path, "rb")
+        self._file = open(index_path, "rb")  # noqa: SIM115
         self._offsets: Dict[bytes, int] = {}
         try:
             self._find_buckets()
