@@ -1,0 +1,67 @@
+"""The combinations of network file system, union and user that the cycle is run on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import Dict, Iterator, NamedTuple, Optional
+
+from cowstorage import mounts
+from harness.buildout import Buildout
+from harness.developer import Developer, Developers
+from harness.fuse_conf import user_allow_other
+from harness.production import Production
+from harness.sshd import Sshd
+
+
+class Stack(NamedTuple):
+    """One combination; ``developer`` is a field of ``Developers``."""
+
+    filesystem: str
+    union: str
+    developer: str
+
+    def __str__(self) -> str:
+        return f"{self.filesystem}-{self.union}-{self.developer}"
+
+
+STACKS = [
+    Stack(filesystem, union, developer)
+    for filesystem in ("sshfs", "directory")
+    for union, developer in (
+        ("overlay", "root"),
+        ("overlay", "sudo"),
+        ("fuse-overlayfs", "alone"),
+        ("unionfs-fuse", "alone"),
+    )
+]
+
+
+def part_options(stack: Stack, production: Production, sshd: Optional[Sshd]) -> Dict[str, str]:
+    """The part's options for a combination."""
+    remote = sshd.remote(production.path) if sshd else str(production.path)
+    options = {"remote": remote, "filesystem": stack.filesystem, "union": stack.union}
+    if stack.developer == "alone":
+        options["sudo"] = "no"
+    return options
+
+
+def developer_of(stack: Stack, developers: Developers) -> Developer:
+    """The user of a combination."""
+    return {"root": developers.root, "sudo": developers.dev, "alone": developers.alone}[stack.developer]
+
+
+@contextmanager
+def prepared(stack: Stack, production: Production, developer: Developer) -> Iterator[None]:
+    """What a user would have set up before: the line in /etc/fuse.conf, readable files for ``directory``."""
+    with ExitStack() as cleanups:
+        if stack.filesystem == "sshfs":
+            cleanups.enter_context(user_allow_other(stack.union == "overlay"))
+        elif stack.developer != "root":
+            production.give_to(developer.uid, developer.gid)
+        yield
+
+
+def is_clean_of(buildout: Buildout) -> None:
+    """Nothing of the part is mounted."""
+    here = [mount.target for mount in mounts.read() if mount.target.startswith(f"{buildout.path}/")]
+    assert here == []
