@@ -15,7 +15,7 @@ from harness.buildout import COMMANDS, Buildout
 from harness.developer import Developer, Developers
 from harness.polling import until
 from harness.production import Production
-from harness.sshd import WRITE_REQUEST, Sshd
+from harness.sshd import WRITE_REQUEST, Sshd, asked
 from harness.workspace import Workspace, remove_left_behind
 
 pytestmark = pytest.mark.root
@@ -178,12 +178,25 @@ def test_sftp_write_is_noticed(sshd: Sshd, developers: Developers, scratch: Path
 
 def test_refused_sftp_write_is_noticed(sshd: Sshd, developers: Developers, production: Production) -> None:
     server = ("-s", "/usr/lib/openssh/sftp-server -R")
+    sftp(developers.dev, sshd, f"ls {production.path}", *server)
+    assert sshd.requests()
+    sshd.assert_no_write_requests()
     new = production.path / "new"
-    for batch in (f"rm {production.data_fs}", f"mkdir {new}", f"put /etc/hostname {new}"):
+    for batch, request in (
+        (f"rm {production.data_fs}", "Refusing remove request"),
+        (f"mkdir {new}", "Refusing mkdir request"),
+        (f"put /etc/hostname {new}", f'open "{new}" flags WRITE'),
+    ):
         sftp(developers.dev, sshd, batch, *server)
-        assert any("Refusing" in request for request in sshd.write_requests()), batch
+        assert sshd.write_requests()[0].startswith(request)
         sshd.forget_requests()
     production.assert_unchanged()
+
+
+def test_first_request_of_a_session_may_be_refused() -> None:
+    said = [f"Refusing {name} request in read-only mode" for name in ("posix-rename", "hardlink", "posix-rename")]
+    assert asked(["received client version 3", *said]) == ["received client version 3", said[2]]
+    assert asked(["received client version 3", "opendir", said[0]]) == ["received client version 3", "opendir", said[0]]
 
 
 def test_rsync_is_noticed_by_its_direction(sshd: Sshd, developers: Developers, scratch: Path) -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Set
 
 from harness import cleanup, needs, processes, production
 from harness.polling import until
@@ -33,6 +33,10 @@ WRITE_REQUEST = re.compile(
     r"|Refusing .* request in read-only mode"
     r"|rsync (?=.*--server)(?!.*--sender)"
 )
+
+# A read-only sftp-server says this once of each extension that it does not announce: nobody asked for it.
+BEGINNING = re.compile(r"received client version ")
+NOT_ANNOUNCED = re.compile(r"Refusing (posix-rename|hardlink|fsync|lsetstat|copy-data) request in read-only mode$")
 
 # $1 the number of mounts to let go, those mounts, then pairs of a wrapper and what it is mounted over, then "--".
 LAUNCH = r"""
@@ -63,7 +67,7 @@ class Sshd:
         # Unlike 127.0.0.1 it is this sshd's alone in every user's ssh configuration.
         self.host = f"production-{secrets.token_hex(4)}"
         self.log = directory / "sshd.log"
-        self.requests_log = directory / "requests.log"
+        self.requests_directory = directory / "requests"
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._prepare()
 
@@ -131,7 +135,8 @@ class Sshd:
 
     def requests(self) -> List[str]:
         """The log of its sftp-servers, and one line ``rsync ARGUMENTS`` for each rsync that it started."""
-        return self.requests_log.read_text(encoding="utf-8", errors="replace").splitlines()
+        logs = sorted(self.requests_directory.iterdir())
+        return [line for log in logs for line in asked(log.read_text(encoding="utf-8", errors="replace").splitlines())]
 
     def write_requests(self) -> List[str]:
         """Those that would change production, granted or refused."""
@@ -145,7 +150,8 @@ class Sshd:
 
     def forget_requests(self) -> None:
         """Begin to count anew, as after a write that the test made itself."""
-        self.requests_log.write_text("")
+        for log in self.requests_directory.iterdir():
+            log.write_text("")
 
     # Inside
 
@@ -153,9 +159,10 @@ class Sshd:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
         self._authorized_keys = self.directory / "authorized_keys"
-        for file, mode in ((self._authorized_keys, 0o644), (self.requests_log, 0o666)):
-            file.touch()
-            file.chmod(mode)
+        self._authorized_keys.touch()
+        self._authorized_keys.chmod(0o644)
+        self.requests_directory.mkdir(exist_ok=True)
+        self.requests_directory.chmod(0o1777)
         self._make_host_key()
         self._sftp_server = next((path for path in SFTP_SERVERS if Path(path).exists()), "")
         if not self._sftp_server:
@@ -173,7 +180,8 @@ class Sshd:
         real = self.directory / f"{name}.real"
         shutil.copy(program, real)
         wrapper = self.directory / name
-        wrapper.write_text(f"#!/bin/sh\nreal='{real}'\nlog='{self.requests_log}'\n{does}\n", encoding="utf-8")
+        log = f"'{self.requests_directory}'/$(date +%s.%N).$$"
+        wrapper.write_text(f"#!/bin/sh\nreal='{real}'\nlog={log}\n{does}\n", encoding="utf-8")
         wrapper.chmod(0o755)
         return wrapper
 
@@ -240,6 +248,22 @@ class Sshd:
         self._process.wait(10)
         processes.end(sessions)
         self._process = None
+
+
+def asked(session: List[str]) -> List[str]:
+    """The lines of one session's log, without what a read-only sftp-server says by itself at the beginning."""
+    result: List[str] = []
+    beginning: Set[str] = set()
+    for line in session:
+        if BEGINNING.match(line):
+            beginning = {line}
+        elif beginning and NOT_ANNOUNCED.match(line) and line not in beginning:
+            beginning.add(line)
+            continue
+        else:
+            beginning = set()
+        result.append(line)
+    return result
 
 
 def _free_port() -> int:
