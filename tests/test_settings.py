@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowstorage import settings
+from cowstorage import remotes, settings
 from cowstorage.errors import SettingsError
 
 DIRECTORY = "/srv/büild out"
@@ -126,7 +126,7 @@ def test_options_of_buildout_and_its_egg_recipe_are_left_alone():
     ],
 )
 def test_filesystem_told_from_remote(remote, filesystem):
-    assert settings.told_filesystem(remote) == filesystem
+    assert remotes.told_filesystem(remote) == filesystem
 
 
 def test_relative_directory_is_below_the_buildout():
@@ -144,8 +144,8 @@ def test_relative_directory_is_below_the_buildout():
         ({"remote": "plone@-oProxyCommand=x:/srv"}, "remote", "starts with a dash"),
         ({"remote": "host:/srv\n/x"}, "remote", "control character"),
         ({"remote": "srv/plone"}, "filesystem", "can't be told"),
-        ({"remote": "//server/share"}, "filesystem", "cifs is not supported"),
-        ({"filesystem": "ntfs"}, "filesystem", "ntfs is not supported"),
+        ({"remote": "//server/share"}, "mount-options", "who logs in"),
+        ({"filesystem": "shfs"}, "filesystem", "Did you mean sshfs?"),
         ({"filesystem": "sshfs", "remote": "/srv"}, "remote", "is no [user@]host:path"),
         ({"mount_options": "reconnect,rw"}, "mount-options", "rw would make production writable"),
         ({"mount_options": "ro remount"}, "mount-options", "remount would make production writable"),
@@ -253,7 +253,7 @@ def test_any_values_give_settings_that_survive_a_round_trip_or_a_refusal(options
     assert settings.from_script(ast.literal_eval(ascii(data))) == result
     assert settings.from_script(json.loads(json.dumps(data))) == result
     assert not result.remote.startswith("-")
-    assert not set(result.mount_options) & settings.WRITING_MOUNT_OPTIONS
+    assert not set(result.mount_options) & remotes.WRITING_MOUNT_OPTIONS
 
 
 @given(st.dictionaries(text, text))

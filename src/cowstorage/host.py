@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import FrozenSet, NamedTuple, Optional
+import re
+from typing import FrozenSet, NamedTuple, Optional, Tuple
 
+from cowstorage.errors import CowStorageError
 from cowstorage.settings import Settings
-from cowstorage.system import find_program
+from cowstorage.system import find_program, run_program
 
 FUSE_CONF = "/etc/fuse.conf"
+CACHEFILESD_PID = "/run/cachefilesd.pid"
 
 PROGRAMS = (
     "fuse-overlayfs",
     "fusermount3",
     "mount",
+    "mount.cifs",
+    "mount.nfs",
+    "rclone",
     "rsync",
     "sftp",
     "ssh",
@@ -33,6 +39,8 @@ class Host(NamedTuple):
     :param programs: names of the installed ones among those we may need.
     :param user_allow_other: /etc/fuse.conf lets ordinary users use allow_other and allow_root, mount.fuse3(8).
     :param fuse: /dev/fuse can be opened.
+    :param cachefilesd: cachefilesd(8) runs, so that a network file system may cache on disk, mount option fsc.
+    :param rclone: the version of rclone, its first two numbers; asked for only where rclone is the file system.
     """
 
     euid: int
@@ -43,6 +51,8 @@ class Host(NamedTuple):
     programs: FrozenSet[str]
     user_allow_other: bool
     fuse: bool
+    cachefilesd: bool = False
+    rclone: Tuple[int, int] = (0, 0)
 
     @property
     def can_be_root(self) -> bool:
@@ -55,15 +65,35 @@ def allows_other(fuse_conf: str) -> bool:
     return any(line.strip() == "user_allow_other" for line in fuse_conf.splitlines())
 
 
-def _fuse_conf() -> str:
+def rclone_version(text: str) -> Tuple[int, int]:
+    """The version in what ``rclone version`` prints: ``rclone v1.60.1-DEV`` gives ``(1, 60)``."""
+    match = re.search(r"rclone v(\d+)\.(\d+)", text)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+
+
+def _text(path: str) -> str:
     try:
-        with open(FUSE_CONF, encoding="utf-8", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
 
 
-def _developer(settings: Settings) -> "tuple[int, int]":
+def _runs(pid_file: str, program: str) -> bool:
+    pid = _text(pid_file).strip()
+    return pid.isdecimal() and _text(f"/proc/{pid}/comm").strip() == program
+
+
+def _rclone(settings: Settings) -> Tuple[int, int]:
+    if settings.filesystem != "rclone" or not find_program("rclone"):
+        return (0, 0)
+    try:
+        return rclone_version(run_program(("rclone", "version"), limit=10))
+    except CowStorageError:
+        return (0, 0)
+
+
+def _developer(settings: Settings) -> Tuple[int, int]:
     euid, egid = os.geteuid(), os.getegid()
     if euid != 0:
         return euid, egid
@@ -97,6 +127,8 @@ def look(settings: Settings) -> Host:
         sudo=_sudo(settings),
         interactive=is_interactive(),
         programs=frozenset(program for program in PROGRAMS if find_program(program)),
-        user_allow_other=os.geteuid() == 0 or allows_other(_fuse_conf()),
+        user_allow_other=os.geteuid() == 0 or allows_other(_text(FUSE_CONF)),
         fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
+        cachefilesd=_runs(CACHEFILESD_PID, "cachefilesd"),
+        rclone=_rclone(settings),
     )

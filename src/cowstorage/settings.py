@@ -11,10 +11,10 @@ import re
 import shlex
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
+from cowstorage import remotes
 from cowstorage.errors import SettingsError
 
-FILESYSTEMS = ("sshfs", "directory")
-UNIONS = ("auto", "overlay", "fuse-overlayfs", "unionfs-fuse")
+UNIONS = ("auto", "overlay", "fuse-overlayfs", "unionfs-fuse", "aufs")
 
 
 class Option(NamedTuple):
@@ -77,8 +77,6 @@ FOREIGN_OPTIONS = frozenset(
     "python executable dependent-scripts relative-paths bin-directory eggs-directory develop-eggs-directory "
     "__buildout_installed__ __buildout_signature__".split()
 )
-
-WRITING_MOUNT_OPTIONS = frozenset(("rw", "remount", "defaults", "bind", "rbind", "user", "users", "writable"))
 
 # A file that rsync may be told to remove, or a module it may write, is production's: only these pass.
 HARMLESS_RSYNC_OPTIONS = re.compile(
@@ -160,17 +158,6 @@ def words(option: str, value: str) -> Tuple[str, ...]:
         raise SettingsError(option, f"{error} in {value!r}.") from None
 
 
-def told_filesystem(remote: str) -> Optional[str]:
-    """The network file system that a remote's form tells, or ``None`` where it is ambiguous."""
-    if remote.startswith("//"):
-        return "cifs"
-    if remote.startswith("/"):
-        return "directory"
-    if re.match(r"(?:[^@/:\s]+@)?(?:\[[0-9A-Fa-f:.%\w]+\]|[^@/:\s]+):(?=[/~]|\w|$)", remote):
-        return "sshfs"
-    return None
-
-
 def _checked_remote(value: str, directory: str, filesystem: str) -> Tuple[str, str]:
     if not value:
         raise SettingsError("remote", "is required: what to mount, such as plone@www.example.com:/srv/plone.")
@@ -178,35 +165,19 @@ def _checked_remote(value: str, directory: str, filesystem: str) -> Tuple[str, s
         raise SettingsError("remote", f"{value!r} starts with a dash and would be taken for an option.")
     if any(ord(character) < 32 for character in value):
         raise SettingsError("remote", f"{value!r} has a control character or a line break in it.")
-    told = told_filesystem(value)
-    filesystem = filesystem or told or ""
+    filesystem = filesystem or remotes.told_filesystem(value) or ""
     if not filesystem:
         raise SettingsError(
-            "filesystem", f"can't be told from remote = {value}. Set it to one of: {', '.join(FILESYSTEMS)}."
+            "filesystem",
+            f"can't be told from remote = {value}. Set it to one of: {', '.join(remotes.FILESYSTEMS)}; or to any "
+            "type that mount -t takes.",
         )
-    if filesystem not in FILESYSTEMS:
-        raise SettingsError("filesystem", f"{filesystem} is not supported. Known are: {', '.join(FILESYSTEMS)}.")
-    if filesystem == "sshfs":
-        if told != "sshfs":
-            raise SettingsError("remote", f"{value!r} is no [user@]host:path, which filesystem = sshfs needs.")
-        host = value.split("@", 1)[-1]
-        if host.startswith("-"):
-            raise SettingsError("remote", f"the host of {value!r} starts with a dash and would be taken for an option.")
+    remotes.check_filesystem(filesystem)
+    remotes.check_remote(filesystem, value)
     if filesystem == "directory":
         value = os.path.normpath(os.path.join(directory, os.path.expanduser(value)))
-    return value.rstrip("/") or "/", filesystem
-
-
-def _checked_mount_options(value: str) -> Tuple[str, ...]:
-    options = tuple(option for option in re.split(r"[,\s]+", value) if option)
-    for option in options:
-        if option.partition("=")[0] in WRITING_MOUNT_OPTIONS:
-            raise SettingsError(
-                "mount-options", f"{option} would make production writable or change how it is mounted. Remove it."
-            )
-        if option.startswith("-"):
-            raise SettingsError("mount-options", f"write what follows -o only, without {option}.")
-    return options
+    # A slash after a colon is the root directory.
+    return re.sub(r"(?<=[^:/])/+$", "", value), filesystem
 
 
 def _checked_rsync_options(value: Optional[str]) -> Optional[Tuple[str, ...]]:
@@ -284,7 +255,7 @@ def from_options(options: Mapping[str, str], part: str, directory: str, found: s
         directory=directory,
         remote=remote,
         filesystem=filesystem,
-        mount_options=_checked_mount_options(given.get("mount-options", "")),
+        mount_options=remotes.mount_options(filesystem, given.get("mount-options", "")),
         remote_file_storage=_relative_remote(
             "remote-file-storage", given.get("remote-file-storage") or "var/filestorage"
         ),

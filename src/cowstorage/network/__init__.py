@@ -15,8 +15,13 @@ from cowstorage.system import Command, Runner, package_of
 # Name of the file system → module and class; a new one is a file and a line here.
 NETWORKS = {
     "sshfs": "cowstorage.network.sshfs:SSHFS",
+    "nfs": "cowstorage.network.nfs:NFS",
+    "cifs": "cowstorage.network.cifs:CIFS",
+    "rclone": "cowstorage.network.rclone:Rclone",
     "directory": "cowstorage.network.directory:Directory",
 }
+# Whatever else ``mount -t`` takes.
+OTHER = "cowstorage.network.other:Other"
 
 
 class Attachment(NamedTuple):
@@ -72,14 +77,65 @@ class Network:
         """How rsync reaches ``rsync-remote``."""
         return ("ssh", *settings.ssh_options)
 
+    def unreadable(self, settings: Settings, host: Host) -> str:
+        """What to change when the mount shows files that the developer can't read or write a copy of."""
+        return "Give the developer's user the right to read them on production."
+
+    def freshen(self, settings: Settings, host: Host) -> None:
+        """Make the mount show what is new on production, whatever it has cached; not pure, and may block."""
+
+    def after_unmount(self, settings: Settings, host: Host) -> None:
+        """What is left to do when the mounts are gone; not pure, can be done again."""
+
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
         """What a failed mount means; may connect to find out."""
         return RemoteUnusable(settings.remote, str(error))
 
 
+def mount_command(kind: str, options: Tuple[str, ...], source: str, target: str, limit: float) -> Command:
+    """mount(8) by root; ``--`` since a source may begin with a dash."""
+    return Command(("mount", "-t", kind, "-o", ",".join(options), "--", source, target), root=True, limit=limit)
+
+
+def mount_point(settings: Settings) -> Command:
+    """Makes the directory to mount on."""
+    return Command(("mkdir", "-p", "-m", "0700", "--", settings.mount_point))
+
+
+def overridden(defaults: Tuple[str, ...], given: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Mount options with the user's in place of ours of the same name; ``ro`` is last, since the last one wins."""
+    names = {_subject(option) for option in given}
+    kept = (option for option in defaults if _subject(option) not in names)
+    return (*kept, *(option for option in given if option != "ro"), "ro")
+
+
+def _subject(option: str) -> str:
+    """What an option decides: ``noexec`` and ``exec``, ``soft`` and ``hard`` decide the same."""
+    name = option.partition("=")[0]
+    if name in ("hard", "softerr"):
+        return "soft"
+    return name[2:] if name.startswith("no") else name
+
+
+def needs_root(host: Host) -> Optional[str]:
+    """Why ``mount`` can't be used, or ``None``."""
+    return None if host.can_be_root else "only root can mount it, and there is no sudo, or sudo = no"
+
+
+def diagnosed(
+    settings: Settings, meanings: Tuple[Tuple[str, str], ...], error: CommandFailed, **names: str
+) -> RemoteUnusable:
+    """What a failed mount's words mean, by a table of words and meanings; ``names`` are put into the meaning."""
+    for words, meaning in meanings:
+        if words in error.output:
+            tail = error.output.strip().splitlines()[-1]
+            return RemoteUnusable(settings.remote, f"{meaning.format(**names)}\n    {tail}")
+    return RemoteUnusable(settings.remote, str(error))
+
+
 def get(name: str) -> Network:
     """The network file system of that name."""
-    module, _, attribute = NETWORKS[name].partition(":")
+    module, _, attribute = NETWORKS.get(name, OTHER).partition(":")
     cached = _instances.get(name)
     if cached is None:
         cached = _instances[name] = getattr(importlib.import_module(module), attribute)()

@@ -16,6 +16,7 @@ UNIONS = {
     "overlay": "cowstorage.union.overlay:Overlay",
     "fuse-overlayfs": "cowstorage.union.fuse_overlayfs:FuseOverlayFS",
     "unionfs-fuse": "cowstorage.union.unionfs_fuse:UnionFSFuse",
+    "aufs": "cowstorage.union.aufs:Aufs",
 }
 
 # What mountinfo shows as source wherever the union lets us say it.

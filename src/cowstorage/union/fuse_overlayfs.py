@@ -29,6 +29,9 @@ class FuseOverlayFS(Union):
         options = f"lowerdir={':'.join(layer.lower_names)},upperdir=upper,workdir=work"
         if host.euid == 0 and host.uid != 0:
             options += ",allow_other"
+        elif host.euid != 0:
+            # A file system that shows production's owners (NFS) would have the kernel refuse what the server allows.
+            options += f",squash_to_uid={host.uid},squash_to_gid={host.gid}"
         return Command(("fuse-overlayfs", "-o", options, layer.merged), cwd=layer.links)
 
     def owns(self, mount: Mount) -> bool:

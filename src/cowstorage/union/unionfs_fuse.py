@@ -20,5 +20,9 @@ class UnionFSFuse(Union):
         options = f"cow,hide_meta_files,nonempty,fsname={MARK},subtype=unionfs-fuse"
         if host.euid == 0 and host.uid != 0:
             options += ",allow_other"
+        elif host.euid != 0:
+            # The same user's own access is what counts, below it; the kernel would go by the owners that are shown,
+            # which on NFS are production's. Nobody else can look into the mount.
+            options += ",relaxed_permissions"
         branches = ":".join(("upper=RW", *(f"{name}=RO" for name in layer.lower_names)))
         return Command(("unionfs", "-o", options, branches, layer.merged), cwd=layer.links)

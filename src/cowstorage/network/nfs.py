@@ -1,0 +1,104 @@
+"""Production over NFS, version 4 or 3: nfs(5)."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional, Tuple
+
+from cowstorage.errors import CommandFailed, CowStorageError
+from cowstorage.host import Host
+from cowstorage.network import Attachment, Network, diagnosed, mount_command, mount_point, needs_root, overridden
+from cowstorage.settings import Settings
+from cowstorage.system import Runner
+
+MOUNT_SECONDS = 90.0
+
+OPTIONS = (
+    # nfs(5) warns of soft for what writes; we only read, and an error is better than a Plone that can't be stopped.
+    "soft",
+    # With soft: an error after 5 + 10 + 15 seconds, since TCP backs off linearly, nfs(5).
+    "timeo=50",
+    "retrans=2",
+    # BLOB directories only ever grow: an hour instead of 30 to 60 seconds spares up to nine questions per BLOB. Files
+    # keep the default, and close-to-open asks for a file's size whenever it is opened, so that Data.fs is seen to grow.
+    "acdirmin=3600",
+    "acdirmax=3600",
+    # A BLOB that was missed once may come into being: names that were not found are asked for each time.
+    "lookupcache=positive",
+    # Version 3 needs rpc.statd here for locks on the server; locks are taken in the local layer. Version 4 ignores it.
+    "nolock",
+    # mount.nfs tries for two minutes otherwise; the user can do that.
+    "retry=0",
+    "nosuid",
+    "nodev",
+    "noexec",
+)
+
+DIAGNOSES = (
+    ("access denied by server", "the server does not export it to this machine, or not as {path}. "
+     "Look at /etc/exports and run exportfs -ra there."),
+    ("No such file or directory", "the server exports no {path}. With version 4 the path is relative to the export "
+     "that has fsid=0; showmount -e {host} lists those of version 3."),
+    ("Connection refused", "no NFS server answers there, or a firewall refuses port 2049."),
+    ("Connection timed out", "no answer from the server. Look at your network, VPN or firewall."),
+    ("No route to host", "no way to the server. Look at your network, VPN or firewall."),
+    ("Name or service not known", "there is no host of that name. Look at remote, or at your network."),
+    ("Failed to resolve server", "there is no host of that name. Look at remote, or at your network."),
+    ("Protocol not supported", "the server speaks another version of NFS. Try mount-options = vers=3."),
+    ("unknown filesystem type", "the kernel of this machine has no NFS."),
+    ("No such device", "the kernel of this machine has no NFS."),
+)
+
+
+class NFS(Network):
+    """Mounted by root; the server decides who may read.
+
+    Its files appear with the owner they have on production.  FUSE unions cope with that as long as the server lets
+    the developer read them; the kernel's overlay wants them to be the developer's.
+    """
+
+    name = "nfs"
+    types = ("nfs", "nfs4")
+    programs = ("mount", "mount.nfs")
+
+    def problem(self, settings: Settings, host: Host) -> Optional[str]:
+        return super().problem(settings, host) or needs_root(host)
+
+    def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
+        # Caches file contents on disk, across mounts, where the daemon for it runs: cachefilesd(8).
+        defaults = (*OPTIONS, "fsc") if host.cachefilesd else OPTIONS
+        command = mount_command(
+            "nfs", overridden(defaults, settings.mount_options), settings.remote, settings.mount_point, MOUNT_SECONDS
+        )
+        return (Attachment(settings.mount_point, (mount_point(settings), command)),)
+
+    def unreadable(self, settings: Settings, host: Host) -> str:
+        return (
+            "The server decides who may read, and shows the owners of production. Export to this machine with "
+            "ro,all_squash,anonuid=U,anongid=G, where U and G are production's user and group: it then reads for you "
+            "as that user. unionfs-fuse and fuse-overlayfs work on that; overlay only where U is your own user id, "
+            f"{host.uid}. With Kerberos or idmapd let the names on both sides agree, idmapd.conf(5)."
+        )
+
+    def freshen(self, settings: Settings, host: Host) -> None:
+        """Opening asks the server (close-to-open, nfs(5)): first the directory, for a Data.fs that was put in place
+        of another, then each file, for its size."""
+        if settings.file_storage:
+            open_all(os.path.join(self.root(settings, host), settings.remote_file_storage))
+
+    def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
+        server, _, path = settings.remote.partition(":")
+        return diagnosed(settings, DIAGNOSES, error, host=server, path=path)
+
+
+def open_all(directory: str) -> None:
+    """Open a directory and the FileStorages in it, and close them again."""
+    with os.scandir(directory) as entries:
+        names = [entry.name for entry in entries if entry.name.endswith((".fs", ".fs.index"))]
+    for name in names:
+        try:
+            with open(os.path.join(directory, name), "rb"):
+                pass
+        except OSError:
+            # Whoever needs it will say what is wrong with it.
+            continue
