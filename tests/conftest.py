@@ -20,6 +20,13 @@ from harness.sshd import Sshd
 from harness.workspace import Workspace
 
 
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Mark what needs root, so that the rest can be chosen with ``-m "not root"``."""
+    for item in items:
+        if "workspace" in getattr(item, "fixturenames", ()):
+            item.add_marker("root")
+
+
 @pytest.fixture(scope="session")
 def workspace() -> Iterator[Workspace]:
     """The run's directory, removed at its end."""

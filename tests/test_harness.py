@@ -10,17 +10,13 @@ from typing import Callable
 
 import pytest
 
-from harness import cleanup, database, fuse_conf, processes, tree
+from harness import cleanup, database, fuse_conf, needs, processes, tree
 from harness.buildout import COMMANDS, Buildout
 from harness.developer import Developer, Developers
 from harness.polling import until
 from harness.production import Production
 from harness.sshd import WRITE_REQUEST, Sshd, asked
-from harness.workspace import Workspace, remove_left_behind
-
-pytestmark = pytest.mark.root
-
-STAT = ("stat", "--format=%a")
+from harness.workspace import BASE_VARIABLE, Workspace, base, remove_left_behind
 
 
 def ssh(developer: Developer, sshd: Sshd, command: str, *options: str) -> str:
@@ -320,18 +316,63 @@ def test_time_limit_ends_the_whole_family(developers: Developers, scratch: Path)
 # /etc/fuse.conf
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_fuse_conf_is_set_and_restored(allowed: bool) -> None:
-    def content() -> bytes | None:
-        return fuse_conf.CONFIGURATION.read_bytes() if fuse_conf.CONFIGURATION.exists() else None
+@pytest.fixture
+def configuration(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the place of the machine's, which other runs use as well."""
+    monkeypatch.setattr(fuse_conf, "CONFIGURATION", scratch / "fuse.conf")
+    monkeypatch.setattr(fuse_conf, "ORIGINAL", scratch / "fuse.conf.original")
+    monkeypatch.setattr(fuse_conf, "LOCK", scratch / "fuse.conf.lock")
+    return scratch / "fuse.conf"
 
-    with fuse_conf.user_allow_other(not allowed):
-        before = content()
+
+@pytest.mark.parametrize("allowed", [True, False])
+@pytest.mark.parametrize("text", ["# mount_max = 7\n#user_allow_other\n", " user_allow_other\nmount_max = 7\n", ""])
+def test_fuse_conf_is_set_and_restored(configuration: Path, text: str, allowed: bool) -> None:
+    configuration.write_text(text)
     with fuse_conf.user_allow_other(allowed):
         assert fuse_conf.allows_other() == allowed
-    with fuse_conf.user_allow_other(not allowed):
-        assert content() == before
-    assert not fuse_conf.ORIGINAL.exists()
+        assert text.count("mount_max = 7") == configuration.read_text().count("mount_max = 7")
+    assert configuration.read_text() == text
+
+
+def test_fuse_conf_of_a_killed_run_is_restored(configuration: Path) -> None:
+    configuration.write_text("user_allow_other\n")
+    fuse_conf.ORIGINAL.write_text("# as it was\n")
+    with fuse_conf.user_allow_other():
+        fuse_conf.restore_left_behind()
+        assert fuse_conf.allows_other()
+    assert configuration.read_text() == "# as it was\n"
+    fuse_conf.restore_left_behind()
+    assert configuration.read_text() == "# as it was\n"
+
+
+# What the machine lacks fails a test
+
+
+def test_missing_root_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(pytest.fail.Exception, match="Run pytest as root"):
+        needs.root()
+
+
+def test_missing_program_fails() -> None:
+    assert needs.program("sh", "dash").endswith("/sh")
+    with pytest.raises(pytest.fail.Exception, match="apt install no-such-package"):
+        needs.program("no-such-program", "no-such-package")
+
+
+def test_missing_fuse_fails(monkeypatch: pytest.MonkeyPatch, scratch: Path, fuse: None) -> None:
+    monkeypatch.setattr(needs, "FUSE_DEVICE", scratch / "fuse")
+    with pytest.raises(pytest.fail.Exception, match="modprobe fuse"):
+        needs.fuse()
+
+
+def test_unsuitable_base_fails(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
+    closed = scratch / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setenv(BASE_VARIABLE, str(closed))
+    with pytest.raises(pytest.fail.Exception, match=f"can't look into {closed}"):
+        base()
 
 
 # Cleaning up

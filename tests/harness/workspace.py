@@ -34,6 +34,9 @@ def base() -> Path:
             f"Set {BASE_VARIABLE} to a directory on a disk that every user can look into.",
             pytrace=False,
         )
+    closed = [str(one) for one in (path, *path.parents) if not one.stat().st_mode & 0o001]
+    if closed:
+        pytest.fail(f"Other users can't look into {closed[-1]}: set {BASE_VARIABLE} to another place.", pytrace=False)
     return path
 
 
