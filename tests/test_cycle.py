@@ -93,7 +93,8 @@ def test_local_changes_survive_unmounting(buildout: Buildout, production: Produc
 
 def test_savepoint_and_rollback(buildout: Buildout, production: Production) -> None:
     buildout.run("mount", check=True)
-    base = buildout.data_fs.read_bytes()
+    upper = buildout.path / "var" / "filestorage.prod" / "Data.fs"
+    base = upper.read_bytes()
     buildout.commit(2, new=1, changed=1)
     before = buildout.read()
     buildout.run("savepoint", "before", check=True)
@@ -106,7 +107,7 @@ def test_savepoint_and_rollback(buildout: Buildout, production: Production) -> N
     buildout.run("rollback", "before", "--yes", check=True)
     assert buildout.read() == before
     buildout.run("rollback", "--yes", check=True)
-    assert buildout.data_fs.read_bytes() == base
+    assert upper.read_bytes() == base
     assert buildout.read() == production.expected()
     buildout.run("umount", check=True)
 

@@ -29,8 +29,8 @@ SCRIPTS = {
     "status": Script("Show what is mounted, from where, and what has changed locally.", "--json", changes=False),
     "log": Script("Show the local transactions since the last sync, newest first.", "-n 5", changes=False),
     "savepoint": Script("Name the present state of the database, to come back to.", "before-upgrade"),
-    "rollback": Script("Go back to production's state as last synced, or to a savepoint or transaction.", "before-upgrade"),
-    "prefetch": Script("Fetch the BLOBs that the local database refers to, to have them at local speed.", "--max-size 1M"),
+    "rollback": Script("Go back to the last sync, or to a savepoint or transaction.", "before-upgrade"),
+    "prefetch": Script("Fetch the BLOBs that the local database refers to.", "--max-size 1M"),
 }
 
 

@@ -68,9 +68,8 @@ class Context:
         try:
             os.makedirs(location, mode=0o700, exist_ok=True)
         except OSError as error:
-            raise PathUnusable(
-                location, f"can't be made: {error.strerror}. Give {os.path.dirname(location)} to yourself, or set location."
-            ) from None
+            advice = f"Give {os.path.dirname(location)} to yourself, or set location."
+            raise PathUnusable(location, f"can't be made: {error.strerror}. {advice}") from None
         owner = os.stat(location).st_uid
         if self.host.euid == 0 and owner != self.host.uid:
             os.chown(location, self.host.uid, self.host.gid)

@@ -55,7 +55,7 @@ def _open_paths(process: str) -> Iterator[str]:
         return
 
 
-def _describe(process: str) -> "tuple[str, str]":
+def _describe(process: str) -> tuple[str, str]:
     try:
         uid = os.stat(process).st_uid
         with open(f"{process}/cmdline", "rb") as file:

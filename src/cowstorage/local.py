@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import filestorage, refresh
 from cowstorage.context import Context
@@ -20,7 +20,7 @@ class Change(NamedTuple):
     """
 
     name: str
-    transactions: "int | None"
+    transactions: Optional[int]
     size: int
 
 
@@ -111,11 +111,10 @@ def losses(context: Context) -> List[str]:
         if change.transactions is None:
             lines.append(f"{change.name}: all local changes (it was packed locally), {human_size(change.size)} in all")
         elif change.transactions:
-            lines.append(f"{change.name}: {counted(change.transactions, 'local transaction')}, {human_size(change.size)}")
+            count = counted(change.transactions, "local transaction")
+            lines.append(f"{change.name}: {count}, {human_size(change.size)}")
     upper = blobs(context)
     if upper.files:
         lines.append(f"{context.settings.blob_storage}.prod: {upper}")
     lines += [f"{context.settings.file_storage}.prod/{name}: {human_size(size)}" for name, size in strangers(context)]
     return lines
-
-

@@ -40,9 +40,7 @@ def table(rows: Iterable[Sequence[str]], indent: str = "") -> List[str]:
     """Rows as lines with aligned columns, two spaces between."""
     rows = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return [
-        indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows
-    ]
+    return [indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 class Output:

@@ -56,7 +56,7 @@ class Execution:
         self.remember = remember
         self._undo: List[Step] = []
 
-    def __enter__(self) -> "Execution":
+    def __enter__(self) -> Execution:
         return self
 
     def __exit__(self, kind: Any, error: Optional[BaseException], traceback: Any) -> None:
@@ -99,7 +99,7 @@ class Execution:
                     self.output.detail(f"Undoing '{step.title}': {error}")
 
 
-def interruptible() -> "Dict[int, Any]":
+def interruptible() -> Dict[int, Any]:
     """From now on SIGINT and SIGTERM raise ``Interrupted``; returns the handlers there were."""
 
     def interrupt(number: int, frame: object) -> None:

@@ -139,6 +139,6 @@ def unreadable_advice(settings: Settings) -> str:
     if settings.filesystem == "directory":
         return (
             "Make it readable for yourself: a copy (cp -a, then chown), a bind mount that maps the owner "
-            "(bindfs -r -u you, or mount with X-mount.idmap on util-linux 2.39 and later), or rights for a group of yours."
+            "(bindfs -r -u you, or mount with X-mount.idmap on util-linux 2.39 and later), or rights for your group."
         )
     return "Log in as the user that Plone runs as on the server, or as one who may read its files."

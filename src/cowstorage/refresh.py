@@ -165,7 +165,7 @@ def plan(context: Context, findings: List[Finding], production: Production) -> I
     yield Step("Make room for what is fetched", directories(context))
     for finding in findings:
         if finding.state in (CURRENT, GROWN) and finding.base:
-            yield back_to_base(context, finding.name, finding.base)
+            yield back_to(context, finding.name, finding.base, paths(context, finding.name).base_index)
         if finding.state == GROWN and finding.base:
             yield from _append(context, finding, finding.base, production)
         elif finding.state != CURRENT:
@@ -179,21 +179,23 @@ def directories(context: Context) -> Tuple[Command, ...]:
     return (Command(("mkdir", "-p", "-m", "0700", "--", *wanted)), *given(context.host, *wanted))
 
 
-def back_to_base(context: Context, name: str, base: Position) -> Step:
-    """Cut a FileStorage to its base and put the index of then back."""
-    place = paths(context, name)
-    return Step(
-        f"Cut {name} back to the last sync, {base.size} bytes",
-        index_back(place.local, place.base_index),
-        action=lambda: filestorage.cut(place.local, base),
-    )
+def back_to(context: Context, name: str, position: Position, index: Optional[str]) -> Step:
+    """Cut a FileStorage, and put the index of then in the place of the present one.
 
+    :param index: a copy of one that is not ahead of ``position``; where none fits, ZODB makes its own.
+    """
+    local = paths(context, name).local
 
-def index_back(local: str, index: Optional[str]) -> Tuple[Command, ...]:
-    """Puts an index in the place of the present one, which belongs to a later state."""
-    if index is None or not os.path.exists(index):
-        return (Command(("rm", "-f", "--", local + ".index")),)
-    return (Command(("cp", "--reflink=auto", "-p", "-T", "--", index, local + ".index")),)
+    def action() -> None:
+        filestorage.cut(local, position)
+        # ZODB warns of an index that doesn't fit, and fails on some.
+        if os.path.exists(local + ".index") and not filestorage.index_fits(local, local + ".index"):
+            os.unlink(local + ".index")
+
+    command = Command(("rm", "-f", "--", local + ".index"))
+    if index is not None and os.path.exists(index):
+        command = Command(("cp", "--reflink=auto", "-p", "-T", "--", index, local + ".index"))
+    return Step(f"Cut {name} back to {position.size} bytes", (command,), action=action)
 
 
 def _append(context: Context, finding: Finding, base: Position, production: Production) -> Iterator[Step]:

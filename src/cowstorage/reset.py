@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 from cowstorage import blobs, filestorage, local, refresh, trash
 from cowstorage.context import Context
@@ -52,17 +52,7 @@ def cut_back(context: Context, positions: Dict[str, Position]) -> Iterator[Step]
     :param positions: verified already: ``filestorage.holds``.
     """
     for name, position in positions.items():
-        place = refresh.paths(context, name)
-        index = best_index(index_files(context, name), position)
-        yield Step(
-            f"Cut {name} back to {position.size} bytes",
-            refresh.index_back(place.local, index),
-            action=_cutter(place.local, position),
-        )
-
-
-def _cutter(path: str, position: Position) -> Callable[[], None]:
-    return lambda: filestorage.cut(path, position)
+        yield refresh.back_to(context, name, position, best_index(index_files(context, name), position))
 
 
 def index_files(context: Context, name: str) -> List[str]:

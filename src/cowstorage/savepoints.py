@@ -40,7 +40,7 @@ def check_name(name: str) -> None:
     """
     if not NAME.fullmatch(name) or TID.fullmatch(name):
         raise CowStorageError(
-            f"{name!r} can't be a savepoint's name: use letters, digits and _ . + - (64 at most), and no transaction id."
+            f"{name!r} can't be a savepoint's name: use letters, digits and _ . + - (64 at most), no tid."
         )
 
 

@@ -167,22 +167,31 @@ def existing(path: str) -> str:
 
 def lift_unions(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
     """Take the unions away, those of an interrupted trial included; whatever isn't ours stays."""
-    targets = [target for _, target in union_targets(settings)]
-    targets.append(os.path.join(os.path.realpath(trial_directory(settings.location)), "merged"))
-    for target in targets[::-1]:
+    targets = union_targets(settings)
+    targets.append(("trial", os.path.join(os.path.realpath(trial_directory(settings.location)), "merged")))
+    for storage, target in targets[::-1]:
         for mount in mounts.at_or_below(mounts.read(), target):
             if mount.target == target and union.ours(mount):
-                yield _lift(context, mount, lazy)
+                yield _lift(context, mount, lazy, laid_again(context, settings, storage))
+
+
+def laid_again(context: Context, settings: Settings, storage: str) -> Tuple[Command, ...]:
+    """The command that laid a union of ours, as far as the journal knows; its links are still in place."""
+    kind = (context.journal.mounted or {}).get("union")
+    if not kind or storage == "trial":
+        return ()
+    return (union.get(kind).mount(union.layer(settings, storage, lowers(context, storage), kind), context.host),)
 
 
 def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
     """Take production's mounts away."""
-    for target in network_targets(context, settings)[::-1]:
-        for mount in mounts.at_or_below(mounts.read(), os.path.realpath(target)):
-            yield _lift(context, mount, lazy)
+    back_end = network.get(settings.filesystem)
+    for attachment in back_end.attachments(settings, context.host)[::-1]:
+        for mount in mounts.at_or_below(mounts.read(), os.path.realpath(attachment.target)):
+            yield _lift(context, mount, lazy, attachment.commands)
 
 
-def _lift(context: Context, mount: Mount, lazy: bool) -> Step:
+def _lift(context: Context, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:
     def explain(error: CowStorageError) -> CowStorageError:
         if isinstance(error, CommandFailed) and "busy" in error.output.lower():
             unseen = ["a process that you may not see (root: fuser -vm, or look for an open shell)"]
@@ -190,7 +199,7 @@ def _lift(context: Context, mount: Mount, lazy: bool) -> Step:
         return error
 
     command: Command = mounts.unmount_of(mount, context.host.euid, lazy)
-    return Step(f"Unmount {mount.target}", (command,), explain=explain)
+    return Step(f"Unmount {mount.target}", (command,), undo=undo, explain=explain)
 
 
 def refuse_in_use(context: Context, settings: Settings, with_network: bool) -> None:

@@ -116,9 +116,7 @@ def mount(context: Context, execution: Execution) -> None:
 
 def look(context: Context) -> production.Production:
     """Production, through its mount."""
-    return production.look(
-        context.settings, context.network.root(context.settings, context.host), context.developer
-    )
+    return production.look(context.settings, context.network.root(context.settings, context.host), context.developer)
 
 
 def note_mounted(context: Context, seen: production.Production, choice: Optional[Choice]) -> None:
@@ -152,7 +150,7 @@ def lay(context: Context, execution: Execution, seen: production.Production, cho
     note_mounted(context, seen, choice)
     execution.run(stack.merge(context, choice.union, seen.sample))
     if context.settings.file_storage:
-        execution.run([Step("Hide FileStorages that were not fetched", action=lambda: hide(context, sorted(seen.storages)))])
+        execution.run(hiding(context, sorted(seen.storages)))
 
 
 def lay_again(context: Context, execution: Execution) -> None:
@@ -165,7 +163,12 @@ def lay_again(context: Context, execution: Execution) -> None:
         raise CowStorageError(f"How the unions were laid is not known. Run {context.script('mount')}.")
     execution.run(stack.merge(context, union.get(made["union"]), made["sample"]))
     if context.settings.file_storage:
-        execution.run([Step("Hide FileStorages that were not fetched", action=lambda: hide(context, made["storages"]))])
+        execution.run(hiding(context, made["storages"]))
+
+
+def hiding(context: Context, storages: List[str]) -> Iterator[Step]:
+    """See ``hide``."""
+    yield Step("Hide FileStorages that were not fetched", action=lambda: hide(context, storages))
 
 
 def hide(context: Context, storages: List[str]) -> None:

@@ -36,8 +36,8 @@ def run(context: Context) -> int:
         return 0
     stack.refuse_in_use(context, made_with, with_network=False)
     if lost:
-        confirm("\n".join([f"Back to {place.label}. This drops:", *(f"  {line}" for line in lost)]),
-                context.arguments.yes, context.host.interactive)
+        question = "\n".join([f"Back to {place.label}. This drops:", *(f"  {line}" for line in lost)])
+        confirm(question, context.arguments.yes, context.host.interactive)
     return perform(context, place)
 
 

@@ -72,9 +72,7 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
         "synced": journal.synced,
         "base": {name: {"size": size, "tid": tid} for name, (size, tid) in journal.bases.items()},
         "local": {
-            "storages": {
-                change.name: {"transactions": change.transactions, "size": change.size} for change in changes
-            },
+            "storages": {change.name: {"transactions": change.transactions, "size": change.size} for change in changes},
             "blobs": {"files": upper.files, "size": upper.size, "complete": upper.complete},
         },
         "savepoints": sorted(journal.savepoints),
@@ -85,7 +83,7 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
 
 
 def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]]:
-    """How far production is ahead, where it can be seen: per FileStorage ``state``, ``size``, ``time`` in bytes and seconds.
+    """How far production is ahead where that can be seen; per FileStorage ``state``, ``size`` in bytes, ``time`` in seconds.
 
     ``None`` when production isn't mounted, doesn't answer, or nothing was fetched yet.
     """

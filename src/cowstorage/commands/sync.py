@@ -30,11 +30,12 @@ def run(context: Context) -> int:
     had_network = any(piece.name == "network" and piece.mount for piece in pieces)
     unfinished = context.journal.unfinished or {}
     had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
+    agree(context, [] if context.journal.unfinished else losses(context), "This drops:")
     with context.execution() as execution:
-        connect(context, execution, pieces)
+        renew(context, execution, pieces)
         seen = mounting.look(context)
         findings = compare(context, seen)
-        consent(context, findings)
+        agree(context, oddities(findings), "Production is not what was fetched before:")
         choice = renewed_choice(context, seen) if had_unions else None
         # From here on the old state is given up: what fails is finished by the same command again.
         context.begin(f"bin/{context.command}", had_unions)
@@ -55,18 +56,18 @@ def run(context: Context) -> int:
     return 0
 
 
-def connect(context: Context, execution: Execution, pieces: List[stack.Piece]) -> None:
-    """The network mount, made anew where it is broken or shows another remote."""
+def renew(context: Context, execution: Execution, pieces: List[stack.Piece]) -> None:
+    """The network mount, made anew where it is broken, shows another remote, or would hide what is new there."""
     network = [piece for piece in pieces if piece.name == "network"]
     sound = all(piece.state == stack.MOUNTED for piece in network)
-    if sound and context.mounted == context.settings:
+    if sound and context.mounted == context.settings and not context.network.keeps_old_news:
         return
     made_with = context.mounted or context.settings
     if any(piece.mount for piece in pieces):
         stack.refuse_in_use(context, made_with, with_network=True)
         execution.run(chain(stack.lift_unions(context, made_with), stack.detach(context, made_with)))
-        execution.keep()
-    mounting.note_mounted(context, production.NOTHING, None)
+    if not any(piece.name != "network" and piece.mount for piece in pieces):
+        mounting.note_mounted(context, production.NOTHING, None)
     execution.run(stack.attach(context))
 
 
@@ -79,22 +80,27 @@ def compare(context: Context, seen: production.Production) -> List[Finding]:
     return findings
 
 
-def consent(context: Context, findings: List[Finding]) -> None:
-    """Name what is lost and what is odd, and ask."""
-    replaced = [f"{finding.name} of production is another one: {finding.remark}." for finding in findings if finding.remark and finding.state == refresh.REPLACED]
-    lost = [] if context.journal.unfinished else local.losses(context)
-    lost += [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
-    for finding in findings:
-        if finding.state == refresh.PACKED:
-            why = finding.remark or "production was packed"
-            context.output.say(f"{finding.name}: {why}. What differs is fetched of {human_size(finding.remote_size)}.")
-    if not lost and not replaced:
+def losses(context: Context) -> List[str]:
+    """What is dropped, a line each."""
+    return local.losses(context) + [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
+
+
+def oddities(findings: List[Finding]) -> List[str]:
+    """Where production's database is not a later state of the one that was fetched before."""
+    return [f"{finding.name}: {finding.remark}" for finding in findings if finding.state == refresh.REPLACED]
+
+
+def agree(context: Context, lines: List[str], heading: str) -> None:
+    """Name it, and ask.
+
+    :raises Refused: nobody agreed.
+    """
+    if not lines:
         return
-    lines = [*replaced, *(["This drops:"] if lost else []), *(f"  {line}" for line in lost)]
-    confirm("\n".join(lines), context.arguments.yes, context.host.interactive)
+    text = "\n".join([heading, *(f"  {line}" for line in lines)])
+    confirm(text, context.arguments.yes, context.host.interactive)
     if context.arguments.yes:
-        for line in lines:
-            context.output.say(line)
+        context.output.say(text)
 
 
 def renewed_choice(context: Context, seen: production.Production) -> Choice:
@@ -116,6 +122,9 @@ def drop(context: Context) -> Iterator[Step]:
 def fetch(context: Context, findings: List[Finding], seen: production.Production) -> Iterator[Step]:
     """The FileStorages, then their common base."""
     for finding in findings:
+        if finding.state == refresh.PACKED:
+            why = finding.remark or "production was packed"
+            context.output.say(f"{finding.name}: {why}. All of it is compared, what differs is fetched.")
         if finding.moves:
             context.output.say(f"Fetching {finding.name}: {human_size(finding.moves)}")
     if findings:

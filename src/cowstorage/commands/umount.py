@@ -43,5 +43,6 @@ def run(context: Context) -> int:
     if len(mounts.read()) == len(before):
         context.output.say(f"{made_with.remote} was not mounted.")
     else:
-        context.output.say(f"{made_with.remote} is unmounted. Local changes are kept for the next {context.script('mount')}.")
+        again = context.script("mount")
+        context.output.say(f"{made_with.remote} is unmounted. Local changes are kept for the next {again}.")
     return 0

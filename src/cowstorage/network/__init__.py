@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import ClassVar, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
@@ -44,8 +44,10 @@ class Network:
     programs: Tuple[str, ...] = ()
     #: Over a distance: rsync compresses, and nothing may hang on it.
     remote = True
+    #: A mount that is up keeps old names and sizes to itself: a refresh mounts it anew.
+    keeps_old_news = True
     #: Unions that ``auto`` passes over on this file system → why.
-    passed_over: Mapping[str, str] = {}
+    passed_over: ClassVar[Mapping[str, str]] = {}
 
     def problem(self, settings: Settings, host: Host) -> Optional[str]:
         """Why it can't be used here, with what to install or change; ``None`` when it can."""

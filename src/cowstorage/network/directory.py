@@ -20,6 +20,7 @@ class Directory(Network):
     name = "directory"
     types = ()
     remote = False
+    keeps_old_news = False
 
     def root(self, settings: Settings, host: Host) -> str:
         return settings.mount_point if host.can_be_root else settings.remote

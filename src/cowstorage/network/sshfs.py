@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import List, Optional, Tuple
+from typing import ClassVar, List, Mapping, Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
@@ -81,7 +81,7 @@ class SSHFS(Network):
     name = "sshfs"
     types = ("fuse.sshfs",)
     programs = ("sshfs", "fusermount3", "ssh")
-    passed_over = {
+    passed_over: ClassVar[Mapping[str, str]] = {
         "fuse-overlayfs": "too slow over sshfs: it lists every directory on the way, 756 requests for the first read "
         "of a BLOB against 13. Set union = fuse-overlayfs to use it all the same"
     }

@@ -123,9 +123,10 @@ def storages(settings: Settings) -> Tuple[str, ...]:
 
 def preparation(layer: Layer, uses_work: bool, host: Host) -> Tuple[Command, ...]:
     """Makes the directories and links that a mount needs; all of it can be done again."""
-    directories = [layer.upper, layer.links, layer.merged] + ([layer.work] if uses_work else [])
-    links = [("upper", layer.upper)] + list(zip(layer.lower_names, layer.lowers))
+    directories = [layer.upper, layer.links, layer.merged]
+    links = [("upper", layer.upper), *zip(layer.lower_names, layer.lowers)]
     if uses_work:
+        directories.append(layer.work)
         links.append(("work", layer.work))
     return (
         Command(("mkdir", "-p", "-m", "0700", "--", *directories)),
