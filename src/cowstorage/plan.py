@@ -95,7 +95,7 @@ class Execution:
             for command in step.undo:
                 try:
                     self.runner.run(command)
-                except CowStorageError as error:
+                except (CowStorageError, OSError) as error:
                     self.output.detail(f"Undoing '{step.title}': {error}")
 
 

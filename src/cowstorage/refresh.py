@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import filestorage, rsync
 from cowstorage.context import Context
@@ -206,8 +206,9 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
     yield Step(
         f"Fetch what was added to {finding.name}, {human_size(finding.moves)}",
         (_fetch(context, finding.name, place.local, append=True),),
-        action=_adopter(context, finding.name, place.local, base),
+        action=lambda: _check(context, finding.name, place.local, base),
     )
+    yield _settle(context, finding.name, place.local, ())
 
 
 def _whole(context: Context, finding: Finding, production: Production) -> Iterator[Step]:
@@ -224,8 +225,13 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
     yield Step(
         f"Fetch {finding.name}, {human_size(finding.remote_size)}",
         (_fetch(context, finding.name, place.incoming),),
-        action=_adopter(context, finding.name, place.incoming, None),
+        action=lambda: _check(context, finding.name, place.incoming, None),
     )
+    into_place = (
+        Command(("mv", "-T", "--", place.incoming + ".index", place.local + ".index")),
+        Command(("mv", "-T", "--", place.incoming, place.local)),
+    )
+    yield _settle(context, finding.name, place.incoming, into_place)
 
 
 def _fetch_index(context: Context, name: str, target: str) -> Step:
@@ -244,41 +250,38 @@ def _fetch(context: Context, name: str, target: str, append: bool = False) -> Co
     )
 
 
-def _adopter(context: Context, name: str, fetched: str, base: Optional[Position]) -> Callable[[], None]:
-    """Checks what was fetched, cuts a torn tail, puts it in place, and makes its end the base."""
+def _check(context: Context, name: str, fetched: str, base: Optional[Position]) -> None:
+    """What was fetched ends with a complete transaction, a torn one cut off, and has an index that fits.
 
-    def action() -> None:
-        place = paths(context, name)
-        index: Optional[str] = fetched + ".index"
-        try:
-            if base is not None:
-                end = filestorage.check_chain(fetched, base)
-            else:
-                end = filestorage.complete_end(fetched, index if os.path.exists(fetched + ".index") else None)
-        except DamagedDatabase as error:
-            raise CowStorageError(
-                f"{error}\nWhat was fetched is not whole: production was packed meanwhile, or is damaged. "
-                f"The same command again fetches it anew. Local data was not replaced."
-            ) from None
-        filestorage.cut(fetched, end)
-        _settle(context, name, fetched, place)
-        context.journal.bases[name] = list(end)
-        context.save()
-
-    return action
-
-
-def _settle(context: Context, name: str, fetched: str, place: Paths) -> None:
-    """A good index beside the data, a copy of it for the base, both in place: index first, then data."""
-    if not filestorage.index_fits(fetched, fetched + ".index"):
+    :param base: what was appended to; only what comes after it has to be looked at.
+    """
+    index = fetched + ".index"
+    try:
+        if base is not None:
+            end = filestorage.check_chain(fetched, base)
+        else:
+            end = filestorage.complete_end(fetched, index if os.path.exists(index) else None)
+    except DamagedDatabase as error:
+        raise CowStorageError(
+            f"{error}\nWhat was fetched is not whole: production was packed meanwhile, or is damaged. "
+            "The same command again fetches it anew."
+        ) from None
+    filestorage.cut(fetched, end)
+    if not filestorage.index_fits(fetched, index):
         size = human_size(os.path.getsize(fetched))
         context.output.say(f"Building the index of {name}: production has none that fits. Reads all {size} once.")
         filestorage.rebuild_index(fetched, lambda done: context.output.progress(f"  {done:.0%}"))
         context.output.progress_done()
-    run = context.runner.run
-    run(Command(("cp", "--reflink=auto", "-p", "-T", "--", fetched + ".index", place.base_index)))
-    for command in given(context.host, fetched, fetched + ".index", place.base_index):
-        run(command)
-    if fetched != place.local:
-        run(Command(("mv", "-T", "--", fetched + ".index", place.local + ".index")))
-        run(Command(("mv", "-T", "--", fetched, place.local)))
+
+
+def _settle(context: Context, name: str, fetched: str, into_place: Tuple[Command, ...]) -> Step:
+    """The base from now on: a copy of its index, both files in place (index first), and its end in the journal."""
+    place = paths(context, name)
+
+    def action() -> None:
+        context.journal.bases[name] = list(filestorage.complete_end(place.local))
+        context.save()
+
+    copy = Command(("cp", "--reflink=auto", "-p", "-T", "--", fetched + ".index", place.base_index))
+    owned = given(context.host, fetched, fetched + ".index", place.base_index)
+    return Step(f"Keep {name} as the base", (copy, *owned, *into_place), action=action)

@@ -9,10 +9,11 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
-from cowstorage.errors import CommandFailed, CowStorageError, ProgramMissing, TimeLimit
+from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
 
 T = TypeVar("T")
 
@@ -185,25 +186,51 @@ def run_program(
             "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
         }
+        running = program(
+            *argv[1:],
+            _cwd=cwd,
+            _in=nowhere if stdin is None else stdin,
+            _tty_out=False,
+            _tty_in=False,
+            _new_session=False,
+            _bg=True,
+            _bg_exc=False,
+            _env={**os.environ, "LC_ALL": "C.UTF-8"},
+            **streams[output],
+        )
         try:
-            result = program(
-                *argv[1:],
-                _cwd=cwd,
-                _timeout=limit,
-                _in=nowhere if stdin is None else stdin,
-                _tty_out=False,
-                _tty_in=False,
-                _new_session=False,
-                _return_cmd=True,
-                _env={**os.environ, "LC_ALL": "C.UTF-8"},
-                **streams[output],
-            )
-        except sh.TimeoutException:
-            raise TimeLimit(shlex.join(argv), limit or 0) from None
+            result = _awaited(running, limit)
         except sh.ErrorReturnCode as error:
+            if isinstance(error, sh.SignalException_SIGKILL) and running.out_of_time:
+                raise TimeLimit(shlex.join(argv), limit or 0) from None
             text = (error.stdout + error.stderr).decode("utf-8", "replace")
             raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
     return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
+
+
+def _awaited(running: Any, limit: Optional[float]) -> Any:
+    """Wait for a program; kill it after ``limit`` seconds, and end it when we are interrupted ourselves.
+
+    sh's own ``_timeout`` looks ten times a second and so makes every program last a tenth of one.
+    """
+    running.out_of_time = False
+
+    def kill() -> None:
+        running.out_of_time = True
+        running.kill()
+
+    timer = threading.Timer(limit, kill) if limit is not None else None
+    if timer:
+        timer.daemon = True
+        timer.start()
+    try:
+        return running.wait()
+    except (Interrupted, KeyboardInterrupt):
+        running.terminate()
+        raise
+    finally:
+        if timer:
+            timer.cancel()
 
 
 def within(seconds: float, what: str, function: Callable[[], T], user: Optional[Tuple[int, int]] = None) -> T:
