@@ -79,14 +79,11 @@ class Network:
         """How rsync reaches ``rsync-remote``."""
         return ("ssh", *settings.ssh_options)
 
-    def unreadable(self, settings: Settings, host: Host) -> str:
-        """What to change when the mount shows files that the developer can't read or write a copy of."""
-        return "Give the developer's user the right to read them on production."
+    def unreadable(self, settings: Settings) -> str:
+        """What to change when the mount shows files that the developer can't read."""
+        return "Log in as the user that Plone runs as on the server, or as one who may read its files."
 
-    def freshen(self, settings: Settings, host: Host) -> None:
-        """Make the mount show what is new on production, whatever it has cached; not pure, and may block."""
-
-    def after_unmount(self, settings: Settings, host: Host) -> None:
+    def after_unmount(self, settings: Settings) -> None:
         """What is left to do when the mounts are gone; not pure, can be done again."""
 
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:

@@ -9,7 +9,6 @@ from typing import Optional, Tuple
 from cowstorage.errors import CommandFailed, CowStorageError
 from cowstorage.host import Host
 from cowstorage.network import Attachment, Network, diagnosed, mount_command, mount_point, needs_root, overridden
-from cowstorage.network.nfs import open_all
 from cowstorage.remotes import CREDENTIALS
 from cowstorage.settings import Settings
 from cowstorage.system import Runner
@@ -23,8 +22,7 @@ OPTIONS = (
     # Writable by their mode, so that a copy in the local layer is; the mount itself is read-only.
     "file_mode=0600",
     "dir_mode=0700",
-    # The default is a second: each BLOB would ask for its nine directories again. A minute is what Data.fs may lag
-    # where it isn't opened; opening it asks the server.
+    # The default is a second: each BLOB would ask for its nine directories again. A minute is what cow-status may lag.
     "actimeo=60",
     # cache=strict, the default, stays: it keeps BLOBs in memory under the server's lease, and Data.fs is never stale.
     # A server that is gone is noticed after two of these, not after two minutes.
@@ -76,16 +74,11 @@ class CIFS(Network):
             return "the kernel's overlay can't lie over a mount with nocase. Remove it from mount-options"
         return None
 
-    def unreadable(self, settings: Settings, host: Host) -> str:
+    def unreadable(self, settings: Settings) -> str:
         return (
             "The server lets the user of credentials= see these files, not read them: give that user the right to read "
             "them there. Here they must be yours, with file_mode=0600 and dir_mode=0700: look at mount-options."
         )
-
-    def freshen(self, settings: Settings, host: Host) -> None:
-        """Opening asks the server."""
-        if settings.file_storage:
-            open_all(os.path.join(self.root(settings, host), settings.remote_file_storage))
 
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
         return diagnosed(settings, DIAGNOSES, error, host=settings.remote[2:].partition("/")[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError
@@ -20,7 +19,7 @@ OPTIONS = (
     "timeo=50",
     "retrans=2",
     # BLOB directories only ever grow: an hour instead of 30 to 60 seconds spares up to nine questions per BLOB. Files
-    # keep the default, and close-to-open asks for a file's size whenever it is opened, so that Data.fs is seen to grow.
+    # keep the default, at most a minute, so that cow-status sees Data.fs grow; cow-sync mounts anew.
     "acdirmin=3600",
     "acdirmax=3600",
     # A BLOB that was missed once may come into being: names that were not found are asked for each time.
@@ -72,33 +71,14 @@ class NFS(Network):
         )
         return (Attachment(settings.mount_point, (mount_point(settings), command)),)
 
-    def unreadable(self, settings: Settings, host: Host) -> str:
+    def unreadable(self, settings: Settings) -> str:
         return (
             "The server decides who may read, and shows the owners of production. Export to this machine with "
             "ro,all_squash,anonuid=U,anongid=G, where U and G are production's user and group: it then reads for you "
-            "as that user. unionfs-fuse and fuse-overlayfs work on that; overlay only where U is your own user id, "
-            f"{host.uid}. With Kerberos or idmapd let the names on both sides agree, idmapd.conf(5)."
+            "as that user. unionfs-fuse and fuse-overlayfs work on that; overlay only where U is your own user id. "
+            "With Kerberos or idmapd let the names on both sides agree, idmapd.conf(5)."
         )
-
-    def freshen(self, settings: Settings, host: Host) -> None:
-        """Opening asks the server (close-to-open, nfs(5)): first the directory, for a Data.fs that was put in place
-        of another, then each file, for its size."""
-        if settings.file_storage:
-            open_all(os.path.join(self.root(settings, host), settings.remote_file_storage))
 
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
         server, _, path = settings.remote.partition(":")
         return diagnosed(settings, DIAGNOSES, error, host=server, path=path)
-
-
-def open_all(directory: str) -> None:
-    """Open a directory and the FileStorages in it, and close them again."""
-    with os.scandir(directory) as entries:
-        names = [entry.name for entry in entries if entry.name.endswith((".fs", ".fs.index"))]
-    for name in names:
-        try:
-            with open(os.path.join(directory, name), "rb"):
-                pass
-        except OSError:
-            # Whoever needs it will say what is wrong with it.
-            continue

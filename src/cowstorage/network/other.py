@@ -38,10 +38,10 @@ class Other(Network):
         )
         return (Attachment(settings.mount_point, (mount_point(settings), command)),)
 
-    def unreadable(self, settings: Settings, host: Host) -> str:
+    def unreadable(self, settings: Settings) -> str:
         return (
-            "They must be yours, or readable for you: many file systems take uid= and gid= in mount-options "
-            f"(uid={host.uid},gid={host.gid}); FUSE ones need allow_other."
+            "They must be yours, or readable for you: many file systems take your uid= and gid= in mount-options; "
+            "FUSE ones need allow_other."
         )
 
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:

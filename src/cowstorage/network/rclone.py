@@ -26,8 +26,8 @@ FLAGS = (
     # Whatever was read once is on disk, across mounts: BLOBs never change. A year instead of an hour.
     "vfs-cache-mode=full",
     "vfs-cache-max-age=1y",
-    # A listing costs a round trip per directory; ``freshen`` drops all of them when production is looked at anew.
-    "dir-cache-time=24h",
+    # A listing costs a round trip per directory. An hour is what cow-status may lag; cow-sync mounts anew.
+    "dir-cache-time=1h",
     # Asks some cloud remotes for changes each minute; the same.
     "poll-interval=0",
     # A dead network gives errors after about a minute and a half, not after fifty.
@@ -76,12 +76,7 @@ class Rclone(Network):
             Attachment(settings.mount_point, (mount_point(settings), cache, Command(argv, limit=MOUNT_SECONDS))),
         )
 
-    def freshen(self, settings: Settings, host: Host) -> None:
-        """SIGHUP makes rclone forget its listings; files whose size or time has changed are fetched anew."""
-        for pid in servers(settings.mount_point):
-            os.kill(pid, signal.SIGHUP)
-
-    def after_unmount(self, settings: Settings, host: Host) -> None:
+    def after_unmount(self, settings: Settings) -> None:
         """Two rclones on one cache spoil it, rclone mount's help: the old one must have ended."""
         if _ended(settings.mount_point, END_SECONDS):
             return

@@ -1,0 +1,140 @@
+"""Runs marked tests in the machine and reports each of them as if it had run here.
+
+The outer pytest boots once, for all the marked tests that were asked for; the inner one writes every report as one
+line of JSON, which the outer one reads back.  Where the kernel at hand can do it the tests just run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from machine import boot, parts
+
+INSIDE = "COWSTORAGE_IN_MACHINE"
+MARKER = "machine"
+REPORTS = "reports.jsonl"
+
+# Emulated, a test takes ten times as long.
+BOOT_SECONDS = 120.0
+TEST_SECONDS = 240.0
+
+
+def kernel_has(kinds: tuple[str, ...]) -> bool:
+    """Whether the kernel at hand knows these types of file systems, after loading their modules."""
+    for kind in kinds:
+        if shutil.which("modprobe"):
+            subprocess.run(["modprobe", "--quiet", kind], capture_output=True)
+    known = Path("/proc/filesystems").read_text(encoding="ascii").split()
+    return all(kind in known for kind in kinds)
+
+
+def belongs_inside(item: pytest.Item) -> bool:
+    """Whether a test is one that only the machine can run."""
+    marker = item.get_closest_marker(MARKER)
+    return marker is not None and INSIDE not in os.environ and not kernel_has(marker.args)
+
+
+class Outer:
+    """Runs the machine when the first of its tests is due, and hands out the reports."""
+
+    def __init__(self) -> None:
+        self._reports: Optional[Dict[str, List[Dict[str, Any]]]] = None
+        self._console = ""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: Optional[pytest.Item]) -> Optional[bool]:
+        if not belongs_inside(item):
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in self._reports_of(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def _reports_of(self, item: pytest.Item) -> List[pytest.TestReport]:
+        if self._reports is None:
+            self._reports = {}
+            try:
+                self._run([one for one in item.session.items if belongs_inside(one)])
+            except pytest.fail.Exception as error:
+                self._console = str(error)
+        found = self._reports.get(item.nodeid)
+        if not found:
+            return [self._not_run(item)]
+        hook = item.config.hook
+        return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in found]
+
+    def _run(self, items: List[pytest.Item]) -> None:
+        root = items[0].config.rootpath
+        exchange = Path(tempfile.mkdtemp(prefix="machine-", dir=parts.cache()))
+        try:
+            script = inner_script([item.nodeid for item in items], exchange)
+            seconds = BOOT_SECONDS + TEST_SECONDS * len(items)
+            self._console = boot.run(parts.ready(), script, exchange, root, seconds)
+            self._reports = read_reports(exchange / REPORTS)
+        finally:
+            shutil.rmtree(exchange)
+
+    def _not_run(self, item: pytest.Item) -> pytest.TestReport:
+        tail = "\n".join(self._console.splitlines()[-60:])
+        return pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords=dict.fromkeys(item.keywords, 1),
+            outcome="failed",
+            longrepr=f"The machine ended before this test did. The end of its console:\n{tail}",
+            when="call",
+        )
+
+
+def inner_script(nodes: List[str], exchange: Path) -> str:
+    """The shell script that runs these tests in the machine."""
+    command = [sys.executable, "-m", "pytest", "-p", "machine.relay", "-p", "no:cacheprovider", "-q", *nodes]
+    variables = {INSIDE: str(exchange / REPORTS), "PYTHONPATH": "src:tests", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"{environment} PATH=$PATH:/usr/sbin:/sbin {shlex.join(command)}\n"
+
+
+def read_reports(path: Path) -> Dict[str, List[Dict[str, Any]]]:
+    """The reports of each test, by its name; a line that was cut off is left out."""
+    reports = defaultdict(list)
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                data = json.loads(line)
+            except ValueError:
+                continue
+            reports[data["nodeid"]].append(data)
+    return dict(reports)
+
+
+class Inner:
+    """Writes each report at once, so that a hang loses only what comes after."""
+
+    def __init__(self, config: pytest.Config, path: str):
+        self._config = config
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(data) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """As a plugin of the inner run."""
+    if INSIDE in os.environ:
+        config.pluginmanager.register(Inner(config, os.environ[INSIDE]))
