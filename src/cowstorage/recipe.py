@@ -32,7 +32,7 @@ class _Run:
     """
 
     def __init__(self) -> None:
-        self._buildout: Optional["weakref.ref[Any]"] = None
+        self._buildout: Optional[weakref.ref[Any]] = None
         self._parts: Dict[str, Settings] = {}
 
     def add(self, buildout: Any, settings: Settings) -> None:
@@ -79,7 +79,7 @@ class CowStorage:
         options["entry-points"] = "\n".join(f"{names[command]}=cowstorage.cli:{command}" for command in COMMANDS)
         # Without this the scripts of the user's own eggs would be generated too, with our arguments.
         options["scripts"] = "\n".join(names.values())
-        options["eggs"] = "\n".join(["cowstorage"] + options.get("eggs", "").split("\n")).strip()
+        options["eggs"] = "\n".join(["cowstorage", *options.get("eggs", "").split("\n")]).strip()
         options["arguments"] = script_arguments(settings, relative)
 
     def install(self) -> List[str]:
@@ -177,7 +177,7 @@ def script_arguments(settings: Settings, relative: bool) -> str:
     for name, value in options_of_part.to_script(settings).items():
         source = "base" if relative and name == "directory" else ascii(value)
         lines.append(f"    {name!r}: {source},")
-    return "\n".join(lines + ["}"])
+    return "\n".join([*lines, "}"])
 
 
 def uninstall(name: str, options: Mapping[str, str]) -> None:

@@ -68,10 +68,7 @@ def find(parts: Mapping[str, Options], directory: str, instance: Optional[str] =
     :raises SettingsError: when no part can be used, or several that differ.
     """
     storages = {part: options for part, options in parts.items() if is_storage(options.get("recipe", ""))}
-    if instance:
-        wiring = _named(storages, directory, instance)
-    else:
-        wiring = _preferred(storages, directory)
+    wiring = _named(storages, directory, instance) if instance else _preferred(storages, directory)
     return wiring._replace(warnings=wiring.warnings + _strays(storages, directory, wiring))
 
 
