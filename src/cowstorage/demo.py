@@ -1,0 +1,206 @@
+"""``python -m cowstorage.demo``: the main job on a small production of its own, told step by step.
+
+Needs no network and no Plone.  Everything happens in a scratch directory that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Optional
+
+from cowstorage import cli, mounts, settings
+
+Texts = Dict[str, str]
+
+
+class Failed(Exception):
+    """A step did not show what it should."""
+
+
+@contextmanager
+def database(directory: str) -> Iterator[Any]:
+    """The root object of the database below a buildout directory; committed when all went well."""
+    import transaction
+    from ZODB import DB
+    from ZODB.FileStorage import FileStorage
+
+    var = os.path.join(directory, "var")
+    storage = FileStorage(os.path.join(var, "filestorage", "Data.fs"), blob_dir=os.path.join(var, "blobstorage"))
+    db = DB(storage)
+    connection = db.open()
+    try:
+        yield connection.root()
+        transaction.commit()
+    finally:
+        transaction.abort()
+        connection.close()
+        db.close()
+
+
+def write(directory: str, documents: Texts, note: str) -> None:
+    """Save documents, the text of each in a BLOB."""
+    import transaction
+    from ZODB.blob import Blob
+
+    with database(directory) as root:
+        for name, text in documents.items():
+            root[name] = Blob(text.encode())
+        transaction.get().note(note)
+
+
+def read(directory: str) -> Texts:
+    """All documents, their BLOBs read to the end."""
+    texts = {}
+    with database(directory) as root:
+        for name, blob in root.items():
+            with blob.open("r") as file:
+                texts[name] = file.read().decode()
+    return texts
+
+
+def digest(directory: str) -> str:
+    """Of every name, mode, time and byte below a directory."""
+    total = hashlib.sha256()
+    for parent, directories, files in sorted(os.walk(directory)):
+        directories.sort()
+        for name in sorted(files):
+            path = os.path.join(parent, name)
+            status = os.stat(path)
+            total.update(f"{path} {status.st_mode} {status.st_mtime_ns}\n".encode())
+            with open(path, "rb") as file:
+                total.update(file.read())
+    return total.hexdigest()[:12]
+
+
+class Demonstration:
+    """One run in a scratch directory.
+
+    :param union: as the part's option.
+    """
+
+    def __init__(self, directory: str, union: str):
+        self.production = os.path.join(directory, "production")
+        self.buildout = os.path.join(directory, "buildout")
+        options = {
+            "remote": self.production,
+            "union": union,
+            "file-storage": "var/filestorage",
+            "blob-storage": "var/blobstorage",
+        }
+        self.settings = settings.from_options(options, "cow-storage", self.buildout)
+        self.steps = 0
+
+    def run(self) -> None:
+        """The whole story."""
+        self.make()
+        self.mount()
+        self.work()
+        self.refresh()
+        self.unmount()
+
+    def say(self, text: str) -> None:
+        """The next step's heading."""
+        self.steps += 1
+        print(f"\n{self.steps}. {text}", flush=True)
+
+    def script(self, name: str, *arguments: str) -> None:
+        """Run one of the scripts as the user would, and show how.
+
+        :raises Failed: it did not end with 0.
+        """
+        print(f"   $ {' '.join((f'bin/cow-{name}', *arguments))}", flush=True)
+        code = cli.main(name, settings.to_script(self.settings), list(arguments))
+        if code != 0:
+            raise Failed(f"bin/cow-{name} ended with exit code {code}")
+
+    def check(self, claim: str, holds: bool) -> None:
+        """Say a claim, and stop when it isn't true."""
+        print(f"   {'yes' if holds else 'NO'}: {claim}", flush=True)
+        if not holds:
+            raise Failed(claim)
+
+    def make(self) -> None:
+        """Two databases."""
+        self.say("A small production site, and a buildout with a database of your own:")
+        for directory in (self.production, self.buildout):
+            for storage in ("filestorage", "blobstorage"):
+                os.makedirs(os.path.join(directory, "var", storage), mode=0o700)
+        write(self.production, {"front-page": "Welcome", "news": "We are live"}, "Content")
+        write(self.buildout, {"mine": "My own database"}, "Mine")
+        self.before = digest(self.production)
+        print(f"   {self.production} (digest {self.before})\n   {self.buildout}")
+
+    def mount(self) -> None:
+        """Production's data under the buildout's own paths."""
+        self.say("Mount production read-only, with copy-on-write unions over var/filestorage and var/blobstorage:")
+        self.script("mount")
+        self.check("your buildout sees production's documents", read(self.buildout) == read_copy(self.production))
+
+    def work(self) -> None:
+        """A write stays local."""
+        self.say("An upgrade writes, and breaks something:")
+        write(self.buildout, {"front-page": "Oops", "new": "Made by the upgrade"}, "Upgrade step 1")
+        self.check("your buildout sees the change", read(self.buildout)["front-page"] == "Oops")
+        self.check("production is byte for byte what it was", digest(self.production) == self.before)
+        self.script("log")
+
+    def refresh(self) -> None:
+        """Production moves on, and is fetched."""
+        self.say("Meanwhile production moves on. Fetch its latest state and drop what the upgrade did:")
+        write(self.production, {"news": "Ten years online"}, "Edited")
+        after = digest(self.production)
+        self.script("sync", "--yes")
+        seen = read(self.buildout)
+        self.check("the news of production is here", seen["news"] == "Ten years online")
+        self.check("what the upgrade did is gone", seen["front-page"] == "Welcome" and "new" not in seen)
+        self.check("production was only read", digest(self.production) == after)
+
+    def unmount(self) -> None:
+        """Everything as before."""
+        self.say("Unmount:")
+        self.script("umount")
+        self.check("your own database is back", read(self.buildout) == {"mine": "My own database"})
+
+    def clean(self) -> None:
+        """Take away what a failed step left mounted."""
+        here = os.path.realpath(os.path.dirname(self.buildout))
+        if mounts.at_or_below(mounts.read(), here):
+            cli.main("umount", settings.to_script(self.settings), ["--quiet"])
+
+
+def read_copy(directory: str) -> Texts:
+    """Production's documents, read from a copy: opening a database changes files beside it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = shutil.copytree(directory, os.path.join(scratch, "copy"))
+        return read(copy)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run it; 0 when every claim held."""
+    parser = argparse.ArgumentParser(prog="python -m cowstorage.demo", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--union", default="auto", choices=settings.UNIONS, help="default: what works here")
+    parser.add_argument("--directory", default="/var/tmp", help="where the scratch directory is made")
+    arguments = parser.parse_args(argv)
+    directory = tempfile.mkdtemp(prefix="cowstorage-demo-", dir=arguments.directory)
+    demonstration = Demonstration(directory, arguments.union)
+    try:
+        demonstration.run()
+    except Failed as error:
+        print(f"\nThe demonstration stopped: {error}", file=sys.stderr)
+        return 1
+    finally:
+        demonstration.clean()
+        if not mounts.at_or_below(mounts.read(), os.path.realpath(directory)):
+            shutil.rmtree(directory, ignore_errors=True)
+    print(f"\nThat was all; {directory} is removed. Next: README.rst, Use it in your Plone buildout.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
