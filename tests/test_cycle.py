@@ -69,10 +69,14 @@ def test_cycle(stack: Stack, buildout: Buildout, production: Production) -> None
     assert buildout.read() == production.expected()
     seen = status(buildout)
     assert seen["state"] == "mounted"
-    assert seen["local"] == {
-        "storages": {"Data.fs": {"transactions": 0, "size": 0}},
-        "blobs": {"files": 0, "size": 0, "complete": True},
-    } or seen["local"]["storages"]["Data.fs"]["transactions"] == 0
+    assert (
+        seen["local"]
+        == {
+            "storages": {"Data.fs": {"transactions": 0, "size": 0}},
+            "blobs": {"files": 0, "size": 0, "complete": True},
+        }
+        or seen["local"]["storages"]["Data.fs"]["transactions"] == 0
+    )
 
     buildout.run("umount", check=True)
     is_clean_of(buildout)
