@@ -129,7 +129,7 @@ class SSHFS(Network):
 
     def source(self, settings: Settings, host: Host, name: str) -> Source:
         base = settings.rsync_remote or settings.remote
-        separator = "" if base.endswith(":") else "/"
+        separator = "" if base.endswith((":", "/")) else "/"
         return Source(f"{base}{separator}{settings.remote_file_storage}/{name}", remote=True)
 
     def remote_shell(self, settings: Settings, host: Host) -> Tuple[str, ...]:

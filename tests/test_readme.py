@@ -1,0 +1,93 @@
+"""README.rst says what the code does: options, scripts, messages and examples are compared with it."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import docutils.core
+import docutils.utils
+import pytest
+
+from cowstorage import cli, settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+SOURCES = sorted((ROOT / "src" / "cowstorage").rglob("*.py"))
+
+
+@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst"])
+def test_renders_without_a_warning(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    settings_overrides: Dict[str, Any] = {"halt_level": 2, "report_level": 1, "file_insertion_enabled": False}
+    html = docutils.core.publish_string(text, writer="html5", settings_overrides=settings_overrides)
+    assert b"<h1" in html
+
+
+def rows_of_table(section: str) -> List[List[str]]:
+    """The rows of the list-table in a section, cells on one line."""
+    body = section_text(section)
+    rows = re.findall(r"^   \* - (.*?)\n     - (.*?)\n     - (.*?)(?=\n   \* -|\n\n|\Z)", body, re.MULTILINE | re.DOTALL)
+    return [[" ".join(cell.split()) for cell in row] for row in rows]
+
+
+def section_text(title: str) -> str:
+    """From a section's title to the next section of the same level."""
+    match = re.search(rf"^{re.escape(title)}\n=+\n(.*?)(?=^[^\n]+\n=+\n|\Z)", README, re.MULTILINE | re.DOTALL)
+    assert match, f"README.rst has no section {title}"
+    return match.group(1)
+
+
+def test_every_option_is_documented() -> None:
+    documented = [tuple(row) for row in rows_of_table("Options")[1:]]
+    assert documented == [(f"``{option.name}``", option.default, option.meaning) for option in settings.OPTIONS]
+
+
+def test_every_script_is_documented() -> None:
+    table = dict(re.findall(r"^cow-(\w+) +(\S.*)$", section_text("Scripts"), re.MULTILINE))
+    assert table == {name: script.summary for name, script in cli.SCRIPTS.items()}
+
+
+def messages() -> Iterator[str]:
+    """Every string of the code; what is filled in is a star."""
+    for source in SOURCES:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+@pytest.mark.parametrize("message", [row[0] for row in rows_of_table("Troubleshooting")[1:]])
+def test_every_message_is_one_of_the_code(message: str) -> None:
+    assert any(message in known for known in messages())
+
+
+def examples(language: str) -> List[str]:
+    """The bodies of the code blocks of a language, without their indentation."""
+    blocks = re.findall(rf"^( *)\.\. code-block:: {language}\n\n((?:\1    .*\n|\n)+)", README, re.MULTILINE)
+    return ["\n".join(line[len(indent) + 4 :] for line in body.splitlines()) for indent, body in blocks]
+
+
+def parts_in_examples() -> List[Any]:
+    found = []
+    for number, text in enumerate(examples("ini")):
+        parser = configparser.RawConfigParser(delimiters=("=", "+="), strict=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(text)
+        for section in parser.sections():
+            if parser.has_option(section, "recipe"):
+                found.append(pytest.param(section, dict(parser.items(section)), id=f"{number}-{section}"))
+    return found
+
+
+@pytest.mark.parametrize(("part", "options"), parts_in_examples())
+def test_every_part_in_it_is_valid(part: str, options: Dict[str, str]) -> None:
+    assert options["recipe"] == "cowstorage"
+    paths = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
+    made = settings.from_options({**paths, **options}, part, "/srv/buildout")
+    assert made.remote.endswith(options["remote"].rstrip("/") or "/")
