@@ -90,4 +90,4 @@ def test_every_part_in_it_is_valid(part: str, options: Dict[str, str]) -> None:
     assert options["recipe"] == "cowstorage"
     paths = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
     made = settings.from_options({**paths, **options}, part, "/srv/buildout")
-    assert made.remote.endswith(options["remote"].rstrip("/") or "/")
+    assert made.remote == options["remote"]
