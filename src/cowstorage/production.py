@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from cowstorage import network
 from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.settings import Settings
 from cowstorage.system import within
@@ -130,15 +131,6 @@ def _not_seen(settings: Settings, path: str, option: str, error: OSError) -> Cow
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return RemoteUnusable(settings.remote, f"has no {path}. Look at {option} in the part.")
     if isinstance(error, PermissionError):
-        return RemoteUnusable(settings.remote, f"you may not read {path}. {unreadable_advice(settings)}")
+        advice = network.get(settings.filesystem).unreadable(settings)
+        return RemoteUnusable(settings.remote, f"you may not read {path}. {advice}")
     return RemoteUnusable(settings.remote, f"can't read {path}: {error.strerror}.")
-
-
-def unreadable_advice(settings: Settings) -> str:
-    """How to get at files that belong to somebody else."""
-    if settings.filesystem == "directory":
-        return (
-            "Make it readable for yourself: a copy (cp -a, then chown), a bind mount that maps the owner "
-            "(bindfs -r -u you, or mount with X-mount.idmap on util-linux 2.39 and later), or rights for your group."
-        )
-    return "Log in as the user that Plone runs as on the server, or as one who may read its files."

@@ -189,6 +189,11 @@ def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator
     for attachment in back_end.attachments(settings, context.host)[::-1]:
         for mount in mounts.at_or_below(mounts.read(), os.path.realpath(attachment.target)):
             yield _lift(context, mount, lazy, attachment.commands)
+    if not lazy:
+        yield Step(
+            f"Wait for {settings.filesystem} to end",
+            action=lambda: network.get(settings.filesystem).after_unmount(settings),
+        )
 
 
 def _lift(context: Context, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:

@@ -17,16 +17,26 @@ from cowstorage.union.choice import Choice, assumed, choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """What can be had instead of mounting."""
+    parser.add_argument(
+        "--check", action="store_true", help="try everything, leave nothing mounted, show what works here"
+    )
+    parser.add_argument(
+        "--sudoers", action="store_true", help="print the sudoers lines for exactly this part's commands"
+    )
 
 
 def run(context: Context) -> int:
     """Mount, or find that all is mounted."""
+    if context.arguments.check or context.arguments.sudoers:
+        from cowstorage import check as checking
+
+        return checking.sudoers(context) if context.arguments.sudoers else checking.run(context)
     refuse_unfinished(context)
     check(context)
     pieces = stack.survey(context)
     state = stack.state_of(pieces)
-    if state == stack.MOUNTED and context.mounted == context.settings:
+    if state == stack.MOUNTED and context.mounted == context.settings and not context.journal.operation:
         context.output.say(f"{context.settings.remote} is mounted already.")
         return 0
     if context.arguments.dry_run:
@@ -72,6 +82,8 @@ def lift(context: Context, state: str) -> None:
     """Take away mounts that are broken or were made with other settings."""
     made_with = context.mounted or context.settings
     reason = "is broken" if state == stack.BROKEN else "was made with other options"
+    if state == stack.MOUNTED and context.journal.operation:
+        reason = f"was left by an interrupted {context.journal.operation['command']}"
     context.output.say(f"What is mounted {reason}: unmounting it first.")
     stack.refuse_in_use(context, made_with, with_network=True)
     execution = context.execution()

@@ -83,7 +83,7 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
 
 
 def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]]:
-    """How far production is ahead where that can be seen; per FileStorage ``state``, ``size`` in bytes, ``time`` in seconds.
+    """How far production is ahead: of each FileStorage ``state``, ``size`` in bytes, ``time`` in seconds.
 
     ``None`` when production isn't mounted, doesn't answer, or nothing was fetched yet.
     """

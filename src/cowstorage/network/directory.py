@@ -47,6 +47,12 @@ class Directory(Network):
             ),
         )
 
+    def unreadable(self, settings: Settings) -> str:
+        return (
+            "Make it readable for yourself: a copy (cp -a, then chown), a bind mount that maps the owner "
+            "(bindfs -r -u you, or mount with X-mount.idmap on util-linux 2.39 and later), or rights for your group."
+        )
+
     def problem(self, settings: Settings, host: Host) -> Optional[str]:
         if not os.path.isdir(settings.remote):
             return f"{settings.remote} is not a directory"
