@@ -102,7 +102,9 @@ def _run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
         # What another command wrote while we waited for it.
         context.reload()
         interruptible()
-        return int(command.run(context))
+        code = int(command.run(context))
+        context.forget_operation()
+        return code
 
 
 def _script(name: str) -> Callable[[Mapping[str, Any]], int]:

@@ -85,6 +85,12 @@ class Context:
 
         return Execution(self.runner, self.output, remember)
 
+    def forget_operation(self) -> None:
+        """A command has ended well: whatever step an earlier one was killed in is of no interest any more."""
+        if self.journal.operation:
+            self.journal.operation = None
+            self.save()
+
     def begin(self, again: str, mounted: bool) -> None:
         """From here on the database is in between: the journal says so until ``finish``.
 

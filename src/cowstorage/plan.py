@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 
 from cowstorage.errors import CowStorageError, Interrupted
 from cowstorage.output import Output
-from cowstorage.system import Command, Runner, shell_line
+from cowstorage.system import INTERRUPTS, Command, Runner, shell_line
 
 
 class Step(NamedTuple):
@@ -100,15 +100,19 @@ class Execution:
 
 
 def interruptible() -> Dict[int, Any]:
-    """From now on SIGINT and SIGTERM raise ``Interrupted``; returns the handlers there were."""
+    """From now on SIGHUP, SIGINT and SIGTERM raise ``Interrupted``; returns the handlers there were.
+
+    What is ignored stays so: nohup(1) asks for that.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         # Once: what is being undone must not be interrupted again.
-        for other in (signal.SIGINT, signal.SIGTERM):
+        for other in INTERRUPTS:
             signal.signal(other, signal.SIG_IGN)
         raise Interrupted(number)
 
-    return {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    minded = [number for number in INTERRUPTS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, interrupt) for number in minded}
 
 
 def chain(*plans: Plan) -> Iterator[Step]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -9,9 +10,8 @@ import shlex
 import shutil
 import signal
 import sys
-import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
 
@@ -32,6 +32,12 @@ PACKAGES = {
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 QUIET_SECONDS = 60.0
+# What a program gets to end in when it was told to.
+KILL_SECONDS = 5.0
+
+INTERRUPTS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
 
 
 class Command(NamedTuple):
@@ -186,51 +192,115 @@ def run_program(
             "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
         }
-        running = program(
-            *argv[1:],
-            _cwd=cwd,
-            _in=nowhere if stdin is None else stdin,
-            _tty_out=False,
-            _tty_in=False,
-            _new_session=False,
-            _bg=True,
-            _bg_exc=False,
-            _env={**os.environ, "LC_ALL": "C.UTF-8"},
-            **streams[output],
-        )
+
+        def start(prepare: Callable[[], None]) -> Any:
+            return program(
+                *argv[1:],
+                _cwd=cwd,
+                _in=nowhere if stdin is None else stdin,
+                _tty_out=False,
+                _tty_in=False,
+                _new_session=False,
+                _bg=True,
+                _bg_exc=False,
+                _env={**os.environ, "LC_ALL": "C.UTF-8"},
+                _preexec_fn=prepare,
+                **streams[output],
+            )
+
         try:
-            result = _awaited(running, limit)
+            result = _finished(argv, start, limit)
         except sh.ErrorReturnCode as error:
-            if isinstance(error, sh.SignalException_SIGKILL) and running.out_of_time:
-                raise TimeLimit(shlex.join(argv), limit or 0) from None
             text = (error.stdout + error.stderr).decode("utf-8", "replace")
             raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
     return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
 
 
-def _awaited(running: Any, limit: Optional[float]) -> Any:
-    """Wait for a program; kill it after ``limit`` seconds, and end it when we are interrupted ourselves.
+def _finished(argv: Tuple[str, ...], start: Callable[[Callable[[], None]], Any], limit: Optional[float]) -> Any:
+    """Start a program and wait for it; end it after ``limit`` seconds, and when we are interrupted ourselves.
 
     sh's own ``_timeout`` looks ten times a second and so makes every program last a tenth of one.
+
+    :raises TimeLimit: also for one that can't be killed, since it hangs in the kernel: it is left alone.
     """
-    running.out_of_time = False
-
-    def kill() -> None:
-        running.out_of_time = True
-        running.kill()
-
-    timer = threading.Timer(limit, kill) if limit is not None else None
-    if timer:
-        timer.daemon = True
-        timer.start()
+    # An interrupt between its start and our knowing of it would leave it running.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
-        return running.wait()
-    except (Interrupted, KeyboardInterrupt):
-        running.terminate()
-        raise
+        running = start(_tied(held))
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            if _ends(running.pid, limit):
+                return running.wait()
+        except (Interrupted, KeyboardInterrupt):
+            _end(running.pid, argv, signal.SIGTERM)
+            raise
+        _end(running.pid, argv, signal.SIGKILL)
+        raise TimeLimit(shlex.join(argv), limit or 0)
     finally:
-        if timer:
-            timer.cancel()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+def _tied(mask: Set[Any]) -> Callable[[], None]:
+    """What a child does before it becomes the program: let signals in again, and end when we end, however we do.
+
+    What we were killed under would go on writing while the next command runs.  A program that makes itself a daemon
+    is free of it, and so is sudo, prctl(2).
+    """
+    import ctypes
+
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare
+
+
+def _ends(pid: int, seconds: Optional[float]) -> bool:
+    """Whether a child ends within a time; ``None``: however long it takes."""
+    if not hasattr(os, "pidfd_open"):  # Python 3.8
+        return _ends_by_looking(pid, seconds)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
+
+
+def _ends_by_looking(pid: int, seconds: Optional[float]) -> bool:
+    deadline = time.monotonic() + seconds if seconds is not None else None
+    while True:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+        except ChildProcessError:
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+
+
+def _end(pid: int, argv: Tuple[str, ...], number: int) -> None:
+    """End a child: with the signal, then with SIGKILL; one that hangs in the kernel outlives it."""
+    for last in (number, signal.SIGKILL):
+        try:
+            os.kill(pid, last)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            # sudo is root's.  It hands SIGTERM on, unless that comes from its own process group, sudo(8).
+            relay = (argv[0], "-n", "setsid", "--wait", "kill", "-TERM", str(pid))
+            with contextlib.suppress(CowStorageError):
+                run_program(relay, limit=KILL_SECONDS)
+        if _ends(pid, KILL_SECONDS):
+            return
 
 
 def within(seconds: float, what: str, function: Callable[[], T], user: Optional[Tuple[int, int]] = None) -> T:
@@ -251,10 +321,14 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
         os.close(reading)
         _answer(writing, function, user)
     os.close(writing)
-    answer = _collect(reading, time.monotonic() + seconds)
+    answer = None
+    try:
+        answer = _collect(reading, time.monotonic() + seconds)
+    finally:
+        if answer is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, os.WNOHANG)
     if answer is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, os.WNOHANG)
         raise TimeLimit(what, seconds)
     os.waitpid(child, 0)
     if not answer:
@@ -268,7 +342,7 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
 def _answer(writing: int, function: Callable[[], Any], user: Optional[Tuple[int, int]]) -> None:
     """The child's side of ``within``; never returns, and runs none of the parent's clean-up."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in INTERRUPTS:
             signal.signal(number, signal.SIG_DFL)
         # A child that hangs for ever must not keep our lock with it.
         os.closerange(3, writing)

@@ -1,0 +1,1 @@
+"""Faults, injected for real: killed, cut off, full, abused.  After each, the promises of cowstorage still hold."""

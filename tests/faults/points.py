@@ -1,0 +1,57 @@
+"""Kill points: the script kills itself at the Nth thing it does, as if somebody had at that very instant."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any, Callable
+
+from cowstorage import session
+from cowstorage.plan import Execution, Step
+from cowstorage.system import Command, Runner
+
+
+def killed_at(number: int, by: int = signal.SIGKILL) -> Callable[[], None]:
+    """A fault: the signal arrives at point ``number``, counted from 0.
+
+    Points are: before each program, after the programs of a step, after the step, and between the writing of a
+    journal and its rename.  Nothing happens between the end of a program and the next of these.
+    """
+
+    def install() -> None:
+        count = -1
+
+        def point() -> None:
+            nonlocal count
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), by)
+
+        run, perform = Runner.run, Execution._perform
+
+        def run_after_point(self: Runner, command: Command) -> str:
+            point()
+            return run(self, command)
+
+        def perform_with_points(self: Execution, step: Step) -> None:
+            perform(self, step._replace(action=lambda: [point(), step.action and step.action(), point()]))
+
+        Runner.run = run_after_point  # type: ignore[method-assign]
+        Execution._perform = perform_with_points  # type: ignore[method-assign]
+        session.os = _OsWithSlowRename(point)  # type: ignore[attr-defined, assignment]
+
+    return install
+
+
+class _OsWithSlowRename:
+    """The module ``os``, with a point before its ``rename``."""
+
+    def __init__(self, point: Callable[[], None]):
+        self._point = point
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def rename(self, source: str, target: str) -> None:
+        self._point()
+        os.rename(source, target)
