@@ -345,6 +345,15 @@ def _inside(path: str, directory: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
+def mounted_alike(one: Optional[Settings], other: Settings) -> bool:
+    """Whether two settings make the same mounts; what only rsync or people read does not matter."""
+
+    def bare(settings: Settings) -> Settings:
+        return settings._replace(part="", prefix="", found="", rsync_remote=None, rsync_options=None)
+
+    return one is not None and bare(one) == bare(other)
+
+
 def to_script(settings: Settings) -> Dict[str, Any]:
     """Plain data for a generated script; local paths below the buildout directory are relative to it."""
     result: Dict[str, Any] = {}

@@ -36,7 +36,8 @@ def run(context: Context) -> int:
     check(context)
     pieces = stack.survey(context)
     state = stack.state_of(pieces)
-    if state == stack.MOUNTED and context.mounted == context.settings and not context.journal.operation:
+    as_wanted = settings.mounted_alike(context.mounted, context.settings) and not context.journal.operation
+    if state == stack.MOUNTED and as_wanted:
         context.output.say(f"{context.settings.remote} is mounted already.")
         return 0
     if context.arguments.dry_run:

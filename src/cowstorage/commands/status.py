@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from cowstorage import stack
 from cowstorage.context import Context
 from cowstorage.output import counted, human_size, human_span, local_time, table
+from cowstorage.settings import mounted_alike
 
 EXIT_CODES = {stack.MOUNTED: 0, stack.NOT_MOUNTED: 3, stack.BROKEN: 4}
 
@@ -67,12 +68,19 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
             }
             for piece in pieces
         ],
-        "settings_changed": bool(context.mounted and context.mounted != settings),
+        "settings_changed": bool(context.mounted and not mounted_alike(context.mounted, settings)),
         "unfinished": journal.unfinished,
         "synced": journal.synced,
         "base": {name: {"size": size, "tid": tid} for name, (size, tid) in journal.bases.items()},
         "local": {
-            "storages": {change.name: {"transactions": change.transactions, "size": change.size} for change in changes},
+            "storages": {
+                change.name: {
+                    "transactions": change.transactions,
+                    "size": change.size,
+                    "complete": change.complete,
+                }
+                for change in changes
+            },
             "blobs": {"files": upper.files, "size": upper.size, "complete": upper.complete},
         },
         "savepoints": sorted(journal.savepoints),
@@ -89,6 +97,7 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
     """
     from cowstorage import production, refresh
     from cowstorage.errors import CowStorageError
+    from cowstorage.system import within
 
     settings = context.mounted or context.settings
     if stack.state_of(pieces) != stack.MOUNTED or not context.journal.bases:
@@ -98,14 +107,19 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
         seen = production.look(settings, root, context.developer, sample=False)
         names = [name for name in sorted(context.journal.bases) if name in seen.storages]
         findings = refresh.find(context, names, seen)
-    except CowStorageError as error:
+        remotes = {name: refresh.paths(context, name).remote for name in names}
+        modified = within(
+            production.LOOK_SECONDS,
+            f"looking at {root}",
+            lambda: {name: os.path.getmtime(path) for name, path in remotes.items()},
+        )
+    except (CowStorageError, OSError) as error:
         return {"problem": str(error)}
     result: Dict[str, Any] = {}
     for finding in findings:
         base = refresh.base_of(context, finding.name)
         ahead = finding.remote_size - base.size if base else 0
-        modified = os.path.getmtime(refresh.paths(context, finding.name).remote)
-        since = modified - (context.journal.synced or modified)
+        since = modified[finding.name] - (context.journal.synced or modified[finding.name])
         result[finding.name] = {"state": finding.state, "size": max(0, ahead), "time": max(0.0, since)}
     return result
 
@@ -142,10 +156,11 @@ def local_rows(local: Dict[str, Any]) -> List[Tuple[str, str]]:
     lines = []
     for name, change in local["storages"].items():
         if change["transactions"] is None:
-            lines.append((f"local {name}", "packed locally: savepoints are useless, cow-sync fetches all of it"))
+            lines.append((f"local {name}", "packed locally: earlier savepoints are useless"))
         else:
+            more = "" if change["complete"] else "more than "
             count = counted(change["transactions"], "transaction")
-            lines.append((f"local {name}", f"{count}, {human_size(change['size'])}"))
+            lines.append((f"local {name}", f"{more}{count}, {human_size(change['size'])}"))
     blobs = local["blobs"]
     more = "" if blobs["complete"] else "more than "
     lines.append(("local BLOBs", f"{more}{counted(blobs['files'], 'file')}, {human_size(blobs['size'])}"))

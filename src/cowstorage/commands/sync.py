@@ -11,6 +11,7 @@ from cowstorage.context import Context
 from cowstorage.output import confirm, counted, human_size
 from cowstorage.plan import Execution, Step, chain, show
 from cowstorage.refresh import Finding
+from cowstorage.settings import mounted_alike
 from cowstorage.union.choice import Choice, choose
 
 
@@ -60,7 +61,7 @@ def renew(context: Context, execution: Execution, pieces: List[stack.Piece]) -> 
     """The network mount, made anew where it is broken, shows another remote, or would hide what is new there."""
     network = [piece for piece in pieces if piece.name == "network"]
     sound = all(piece.state == stack.MOUNTED for piece in network)
-    if sound and context.mounted == context.settings and not context.network.keeps_old_news:
+    if sound and mounted_alike(context.mounted, context.settings) and not context.network.keeps_old_news:
         return
     made_with = context.mounted or context.settings
     if any(piece.mount for piece in pieces):
@@ -113,10 +114,10 @@ def renewed_choice(context: Context, seen: production.Production) -> Choice:
 
 
 def drop(context: Context) -> Iterator[Step]:
-    """Local BLOBs, strangers and savepoints."""
+    """Savepoints, since they need the local BLOBs; these, and strangers."""
+    yield Step("Forget savepoints", action=lambda: savepoints.forget(context, list(context.journal.savepoints)))
     yield from reset.drop_blobs(context)
     yield from reset.drop_strangers(context)
-    yield Step("Forget savepoints", action=lambda: savepoints.forget(context, list(context.journal.savepoints)))
 
 
 def fetch(context: Context, findings: List[Finding], seen: production.Production) -> Iterator[Step]:
