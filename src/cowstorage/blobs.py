@@ -24,6 +24,9 @@ BLOB_OR_DIRECTORY_NAME = re.compile(r"0x(?:[0-9a-f]{2}){1,8}(?:\.blob)?")
 # So longer records needn't be read.
 LONGEST_BLOB_RECORD = 200
 
+START = Position(MAGIC_SIZE, NO_TID)
+LAYOUT_NAMES = ("bushy", "lawn")
+
 Revision = Tuple[bytes, bytes]
 
 
@@ -68,7 +71,8 @@ def references(fs_path: str, history: bool = False, progress: Optional[Progress]
     :raises DamagedDatabase: for no FileStorage, or damage before a torn end.
     """
     with Reader(fs_path) as reader:
-        yield from (_all_revisions if history else _current_revisions)(reader, reporter(progress, reader.size))
+        report = reporter(progress, reader.size)
+        yield from _all_revisions(reader, report, START) if history else _current_revisions(reader, report)
 
 
 def _is_blob(reader: Reader, pos: int, header: Any) -> bool:
@@ -78,14 +82,23 @@ def _is_blob(reader: Reader, pos: int, header: Any) -> bool:
     return bool(is_blob_record(reader.data(pos, header, LONGEST_BLOB_RECORD)))
 
 
-def _all_revisions(reader: Reader, report: Callable[[int], None]) -> Iterator[Revision]:
+def references_after(fs_path: str, position: Position) -> Iterator[Revision]:
+    """Those that the transactions after a position refer to; only these are read.
+
+    :raises DamagedDatabase: for damage before a torn end.
+    """
+    with Reader(fs_path) as reader:
+        yield from _all_revisions(reader, reporter(None, reader.size), position)
+
+
+def _all_revisions(reader: Reader, report: Callable[[int], None], start: Position) -> Iterator[Revision]:
     found: List[Revision] = []
 
     def visit(pos: int, header: Any) -> None:
         if _is_blob(reader, pos, header):
             found.append((header.oid, header.tid))
 
-    for transaction in reader.walk(Position(MAGIC_SIZE, NO_TID), visit):
+    for transaction in reader.walk(start, visit):
         yield from dict.fromkeys(found)  # one transaction may have two records of one object
         found.clear()
         report(transaction.end)
@@ -102,7 +115,7 @@ def _current_revisions(reader: Reader, report: Callable[[int], None]) -> Iterato
         elif header.oid in positions:
             del positions[header.oid]
 
-    for transaction in reader.walk(Position(MAGIC_SIZE, NO_TID), visit):
+    for transaction in reader.walk(START, visit):
         report(transaction.end)
     for oid, pos in positions.iteritems():
         yield oid, reader.record_tid(pos)

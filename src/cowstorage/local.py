@@ -8,20 +8,32 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import filestorage, refresh
 from cowstorage.context import Context
+from cowstorage.errors import DamagedDatabase
 from cowstorage.filestorage import Position
 from cowstorage.output import counted, human_size
+
+# Counting is for people, who shall not wait for it: neither of these is worth more.
+COUNT_SECONDS = 0.2
 
 
 class Change(NamedTuple):
     """The local part of one FileStorage.
 
-    :param transactions: after the base; ``None`` when the base is gone (a local pack).
+    :param transactions: after the base; ``None`` when they can't be told any more (a local pack).
     :param size: their bytes.
+    :param complete: all of them were counted; ``size`` is right in any case.
     """
 
     name: str
     transactions: Optional[int]
     size: int
+    complete: bool = True
+
+    def __str__(self) -> str:
+        if self.transactions is None:
+            return f"all local changes (it was packed locally), {human_size(self.size)} in all"
+        more = "" if self.complete else "more than "
+        return f"{more}{counted(self.transactions, 'local transaction')}, {human_size(self.size)}"
 
 
 class Tree(NamedTuple):
@@ -47,21 +59,29 @@ def changes(context: Context) -> List[Change]:
     for name in sorted(context.journal.bases):
         place, base = refresh.paths(context, name), refresh.base_of(context, name)
         if base is not None and os.path.exists(place.local):
-            found.append(_change(name, place.local, base))
+            if place.is_replaced or not filestorage.holds(place.local, base):
+                found.append(Change(name, None, os.path.getsize(place.local)))
+            else:
+                found.append(since(name, place.local, base))
     return found
 
 
-def _change(name: str, path: str, base: Position) -> Change:
-    size = os.path.getsize(path)
-    if size == base.size and filestorage.holds(path, base):
-        return Change(name, 0, 0)
-    if not filestorage.holds(path, base):
-        return Change(name, None, size)
-    sizes = [transaction.size for transaction in filestorage.transactions(path, base)]
-    return Change(name, len(sizes), sum(sizes))
+def since(name: str, path: str, position: Position, seconds: float = COUNT_SECONDS) -> Change:
+    """The transactions after a position that the file holds, counted for no longer than ``seconds``."""
+    size = os.path.getsize(path) - position.size
+    deadline = time.monotonic() + seconds
+    count = 0
+    try:
+        for count, _ in enumerate(filestorage.transactions(path, position), 1):
+            if time.monotonic() > deadline:
+                return Change(name, count, size, complete=False)
+    except DamagedDatabase:
+        # It is to be thrown away, or was said by whoever reads it.
+        return Change(name, count, size, complete=False)
+    return Change(name, count, size)
 
 
-def blobs(context: Context, seconds: float = 5.0) -> Tree:
+def blobs(context: Context, seconds: float = COUNT_SECONDS) -> Tree:
     """The upper of the BLOB directory, counted for no longer than ``seconds``."""
     return tree(f"{context.settings.blob_storage}.prod", seconds)
 
@@ -106,13 +126,7 @@ def entries(context: Context) -> Iterator[str]:
 
 def losses(context: Context) -> List[str]:
     """What going back to production's state throws away, a line each; empty when nothing is."""
-    lines = []
-    for change in changes(context):
-        if change.transactions is None:
-            lines.append(f"{change.name}: all local changes (it was packed locally), {human_size(change.size)} in all")
-        elif change.transactions:
-            count = counted(change.transactions, "local transaction")
-            lines.append(f"{change.name}: {count}, {human_size(change.size)}")
+    lines = [f"{change.name}: {change}" for change in changes(context) if change.transactions != 0 or change.size]
     upper = blobs(context)
     if upper.files:
         lines.append(f"{context.settings.blob_storage}.prod: {upper}")

@@ -19,6 +19,7 @@ from cowstorage.union import given
 
 CURRENT, GROWN, PACKED, REPLACED, MISSING = "current", "grown", "packed", "replaced", "missing"
 
+START = Position(MAGIC_SIZE, NO_TID)
 COMPARE_SECONDS = 60.0
 # ZODB reads what an index lacks from Data.fs when it opens it, about 100 MB in a second.
 INDEX_LAG = 64_000_000
@@ -55,14 +56,29 @@ class Paths(NamedTuple):
 
     :param local: in the upper.
     :param incoming: where a whole file is fetched to, on the same file system.
+    :param kept: a second name (hard link) of the fetched file, since a local pack puts another one in its place;
+        missing where the file system has no hard links.
     :param base_index: the index that goes with the base.
     :param remote: as the mount shows it.
     """
 
     local: str
     incoming: str
+    kept: str
     base_index: str
     remote: str
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the local file is another one than was fetched: it was packed, or removed."""
+        if not os.path.exists(self.kept):
+            return False
+        return not os.path.exists(self.local) or not os.path.samefile(self.kept, self.local)
+
+    @property
+    def fetched(self) -> str:
+        """The file that was fetched and has the base, whatever a local pack put in its place."""
+        return self.kept if self.is_replaced else self.local
 
 
 def paths(context: Context, name: str) -> Paths:
@@ -72,6 +88,7 @@ def paths(context: Context, name: str) -> Paths:
     return Paths(
         local=os.path.join(f"{settings.file_storage}.prod", name),
         incoming=os.path.join(settings.location, "incoming", name),
+        kept=os.path.join(settings.location, "base", name),
         base_index=os.path.join(settings.location, "base", name + ".index"),
         remote=os.path.join(root, settings.remote_file_storage, name),
     )
@@ -93,34 +110,41 @@ def find(context: Context, names: List[str], production: Production) -> List[Fin
 
 def _find(context: Context, name: str, remote_size: int) -> Finding:
     place, base = paths(context, name), base_of(context, name)
-    if not os.path.exists(place.local):
+    local = place.fetched
+    if not os.path.exists(local):
         return Finding(name, MISSING, None, remote_size)
-    if base is None or not filestorage.holds(place.local, base):
-        # A local pack took the base away: what production has can only be had whole.
-        return Finding(name, PACKED, None, remote_size, "the local file was packed")
+    if base is None or not filestorage.holds(local, base):
+        # The base is gone: what production has can only be had whole.
+        return Finding(name, PACKED, None, remote_size, "the local file was packed, or changed by other means")
     what = f"reading {place.remote}"
     if remote_size >= base.size and within(
-        COMPARE_SECONDS, what, lambda: filestorage.same_base(place.local, place.remote, base)
+        COMPARE_SECONDS, what, lambda: filestorage.same_base(local, place.remote, base)
     ):
         return Finding(name, CURRENT if remote_size == base.size else GROWN, base, remote_size)
-    remark = within(COMPARE_SECONDS, what, lambda: _otherness(place.local, place.remote, base))
+    first, last = within(COMPARE_SECONDS, what, lambda: _ends(place.remote))
+    remark = _otherness(local, base, first, last)
     return Finding(name, REPLACED if remark else PACKED, base, remote_size, remark or "")
 
 
-def _otherness(local: str, remote: str, base: Position) -> Optional[str]:
+def _ends(path: str) -> Tuple[Optional[str], Optional[str]]:
+    """The tids of the first transaction and of the last; ``None`` for a last one that is torn."""
+    first = next(iter(filestorage.transactions(path, START)), None)
+    with Reader(path) as reader:
+        return first and first.tid, reader.whole(reader.size)
+
+
+def _otherness(local: str, base: Position, first: Optional[str], last: Optional[str]) -> Optional[str]:
     """Why production's file is no packed form of ours; ``None`` when it is one.
 
     Packing keeps transactions in their order with their tids, so the first of a packed file is one of ours; and a
     file whose end is inside ours is an earlier state, put back from a backup.
+
+    :param first, last: tids of production's file.
     """
-    start = Position(MAGIC_SIZE, NO_TID)
-    first = next(iter(filestorage.transactions(remote, start)), None)
     if first is None:
         return "it has no transactions"
-    if filestorage.boundary(local, start, first.tid) is None:
+    if first > base.tid or filestorage.boundary(local, START, first) is None:
         return "it begins with a transaction that was never here: another database"
-    with Reader(remote) as reader:
-        last = reader.whole(reader.size)
     if last is not None and last < base.tid:
         when = local_time(filestorage.last_transactions_time(last))
         return f"its last transaction is of {when}, older than what was fetched before: a restored backup"
@@ -149,8 +173,7 @@ def check_space(context: Context, findings: List[Finding]) -> None:
     from cowstorage.stack import existing
 
     directory = existing(f"{context.settings.file_storage}.prod")
-    status = os.statvfs(directory)
-    free = status.f_bavail * status.f_frsize
+    free = _free(directory)
     reserve = RESERVE if needed > RESERVE else 0
     if free < needed + reserve:
         raise PathUnusable(
@@ -165,6 +188,7 @@ def plan(context: Context, findings: List[Finding], production: Production) -> I
     yield Step("Make room for what is fetched", directories(context))
     for finding in findings:
         if finding.state in (CURRENT, GROWN) and finding.base:
+            yield from unpacked(context, finding.name)
             yield back_to(context, finding.name, finding.base, paths(context, finding.name).base_index)
         if finding.state == GROWN and finding.base:
             yield from _append(context, finding, finding.base, production)
@@ -177,6 +201,13 @@ def directories(context: Context) -> Tuple[Command, ...]:
     location, upper = context.settings.location, f"{context.settings.file_storage}.prod"
     wanted = (os.path.join(location, "incoming"), os.path.join(location, "base"), upper)
     return (Command(("mkdir", "-p", "-m", "0700", "--", *wanted)), *given(context.host, *wanted))
+
+
+def unpacked(context: Context, name: str) -> Iterator[Step]:
+    """Put the file that was fetched back in the place of the one that a local pack made."""
+    place = paths(context, name)
+    if place.is_replaced:
+        yield Step(f"Take back the local pack of {name}", (Command(("ln", "-f", "--", place.kept, place.local)),))
 
 
 def back_to(context: Context, name: str, position: Position, index: Optional[str]) -> Step:
@@ -208,16 +239,16 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
         (_fetch(context, finding.name, place.local, append=True),),
         action=lambda: _check(context, finding.name, place.local, base),
     )
-    yield _settle(context, finding.name, place.local, ())
+    yield _settle(context, finding.name, place.local)
 
 
 def _whole(context: Context, finding: Finding, production: Production) -> Iterator[Step]:
     place = paths(context, finding.name)
-    if os.path.exists(place.local) and not os.path.exists(place.incoming):
+    if _copy_helps(place, finding):
         # What both files share need not cross the network; cut off in the middle, the copy is as good a start.
         yield Step(
             f"Copy {finding.name}, to fetch differences only",
-            (Command(("cp", "--reflink=auto", "-T", "--", place.local, place.incoming), limit=None),),
+            (Command(("cp", "--reflink=auto", "-T", "--", place.fetched, place.incoming), limit=None),),
         )
     # Before the data, so that it is never ahead of it.
     if finding.name in production.indexes:
@@ -227,11 +258,30 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
         (_fetch(context, finding.name, place.incoming),),
         action=lambda: _check(context, finding.name, place.incoming, None),
     )
-    into_place = (
-        Command(("mv", "-T", "--", place.incoming + ".index", place.local + ".index")),
-        Command(("mv", "-T", "--", place.incoming, place.local)),
+    yield _settle(context, finding.name, place.incoming)
+    # If it is interrupted before this the next sync finds no base, and compares what is incoming once more.
+    yield Step(
+        f"Put {finding.name} into place, its index first",
+        (
+            Command(("mv", "-T", "--", place.incoming + ".index", place.local + ".index")),
+            Command(("mv", "-T", "--", place.incoming, place.local)),
+            _second_name(place),
+        ),
     )
-    yield _settle(context, finding.name, place.incoming, into_place)
+
+
+def _copy_helps(place: Paths, finding: Finding) -> bool:
+    """Whether there is something to copy, and room for it where the local file is larger than production's."""
+    if not os.path.exists(place.fetched) or os.path.exists(place.incoming):
+        return False
+    size = os.path.getsize(place.fetched)
+    return size <= finding.remote_size or size + RESERVE <= _free(place.fetched)
+
+
+def _free(path: str) -> int:
+    """Bytes that are free for us on the file system of ``path``."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
 
 
 def _fetch_index(context: Context, name: str, target: str) -> Step:
@@ -274,14 +324,19 @@ def _check(context: Context, name: str, fetched: str, base: Optional[Position]) 
         context.output.progress_done()
 
 
-def _settle(context: Context, name: str, fetched: str, into_place: Tuple[Command, ...]) -> Step:
-    """The base from now on: a copy of its index, both files in place (index first), and its end in the journal."""
+def _settle(context: Context, name: str, fetched: str) -> Step:
+    """The base from now on: a copy of the index, and in the journal where the fetched file ends."""
     place = paths(context, name)
 
     def action() -> None:
-        context.journal.bases[name] = list(filestorage.complete_end(place.local))
+        context.journal.bases[name] = list(filestorage.complete_end(fetched))
         context.save()
 
     copy = Command(("cp", "--reflink=auto", "-p", "-T", "--", fetched + ".index", place.base_index))
     owned = given(context.host, fetched, fetched + ".index", place.base_index)
-    return Step(f"Keep {name} as the base", (copy, *owned, *into_place), action=action)
+    return Step(f"Keep {name} as the base", (copy, *owned), action=action)
+
+
+def _second_name(place: Paths) -> Command:
+    """Makes ``Paths.kept``."""
+    return Command(("ln", "-f", "--", place.local, place.kept), fallback=("rm", "-f", "--", place.kept))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Dict, Iterator, List, Optional
 
 from cowstorage import blobs, filestorage, local, refresh, trash
 from cowstorage.context import Context
+from cowstorage.errors import DamagedDatabase
 from cowstorage.filestorage import Position
 from cowstorage.plan import Step
 from cowstorage.system import Command
@@ -46,12 +48,15 @@ def forget_union(context: Context, storage: str) -> None:
     context.save()
 
 
-def cut_back(context: Context, positions: Dict[str, Position]) -> Iterator[Step]:
+def cut_back(context: Context, positions: Dict[str, Position], is_base: bool) -> Iterator[Step]:
     """Cut each FileStorage, and put back the latest index that is not ahead of it.
 
     :param positions: verified already: ``filestorage.holds``.
+    :param is_base: they are those of the last sync, so that a local pack can be taken back, too.
     """
     for name, position in positions.items():
+        if is_base:
+            yield from refresh.unpacked(context, name)
         yield refresh.back_to(context, name, position, best_index(index_files(context, name), position))
 
 
@@ -73,13 +78,29 @@ def best_index(paths: List[str], position: Position) -> Optional[str]:
     return max(fitting)[1] if fitting else None
 
 
-def drop_later_blobs(context: Context, tid: str) -> Iterator[Step]:
-    """Remove the BLOB files of transactions after ``tid``."""
+def drop_later_blobs(context: Context, positions: Dict[str, Position]) -> Iterator[Step]:
+    """Remove the BLOB files of the transactions after ``positions``, found by what these have recorded.
+
+    So it takes as long as what is cut off is big, whatever else there is in the upper.
+    """
     upper = f"{context.settings.blob_storage}.prod"
 
     def action() -> None:
-        for path in blobs.files_after(upper, tid):
-            os.unlink(path)
+        for name, position in positions.items():
+            for path in _later_blobs(refresh.paths(context, name).local, position, upper):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
 
     if os.path.isdir(upper):
         yield Step(f"Remove BLOB files of later transactions from {upper}", action=action)
+
+
+def _later_blobs(data_fs: str, position: Position, upper: str) -> Iterator[str]:
+    """Where the BLOB files of later transactions are, or would be in the other layout."""
+    try:
+        for oid, tid in blobs.references_after(data_fs, position):
+            for layout in blobs.LAYOUT_NAMES:
+                yield os.path.join(upper, blobs.path_of(oid, tid, layout))
+    except DamagedDatabase:
+        # What they refer to can't be read any more, but what is later has a later name.
+        yield from blobs.files_after(upper, position.tid)

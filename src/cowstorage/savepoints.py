@@ -88,7 +88,8 @@ def find(context: Context, target: Optional[str]) -> Place:
     if target is None:
         return _sound(context, Place("production's state as last synced", bases, True))
     if target in context.journal.savepoints:
-        return _sound(context, Place(f"savepoint {target}", positions_of(context, target), False))
+        place = Place(f"savepoint {target}", positions_of(context, target), False)
+        return _sound(context, place, context.journal.savepoints[target].get("inodes"))
     match = TID.fullmatch(target)
     if not match:
         known = ", ".join(sorted(context.journal.savepoints)) or "none"
@@ -96,13 +97,19 @@ def find(context: Context, target: Optional[str]) -> Place:
     return _sound(context, Place(f"transaction {target}", _at(context, bases, match.group(1).lower()), False))
 
 
+def inodes(context: Context) -> Dict[str, int]:
+    """The inode of each FileStorage, which a local pack changes."""
+    return {name: os.stat(refresh.paths(context, name).local).st_ino for name in context.journal.bases}
+
+
 def _at(context: Context, bases: Dict[str, Position], tid: str) -> Dict[str, Position]:
     """The end of the last transaction up to ``tid`` in each FileStorage; one of them must have it."""
     positions, seen = {}, False
     for name, base in bases.items():
         position = base
-        if filestorage.holds(refresh.paths(context, name).local, base):
-            for transaction in filestorage.transactions(refresh.paths(context, name).local, base):
+        place = refresh.paths(context, name)
+        if not place.is_replaced and filestorage.holds(place.local, base):
+            for transaction in filestorage.transactions(place.local, base):
                 if transaction.tid > tid:
                     break
                 position = transaction.position
@@ -115,18 +122,28 @@ def _at(context: Context, bases: Dict[str, Position], tid: str) -> Dict[str, Pos
     return positions
 
 
-def _sound(context: Context, place: Place) -> Place:
+def _sound(context: Context, place: Place, files: Optional[Dict[str, int]] = None) -> Place:
+    """The place, if it can be gone back to.
+
+    :param files: the inodes that a savepoint was set on; else those that were fetched are meant.
+    :raises PathUnusable: saying what became of it.
+    """
     for name, position in place.positions.items():
-        path = refresh.paths(context, name).local
+        paths = refresh.paths(context, name)
+        path = paths.fetched if place.is_base else paths.local
         if not os.path.exists(path):
             raise PathUnusable(path, f"is gone. Run {context.script('sync')} to fetch it again.")
-        if not filestorage.holds(path, position):
-            raise PathUnusable(
-                path,
-                f"no longer holds {place.label}: it was packed locally, or changed by other means. "
-                f"Run {context.script('sync')} to get production's state.",
-            )
+        same = os.stat(path).st_ino == files.get(name) if files else place.is_base or not paths.is_replaced
+        if not same or not filestorage.holds(path, position):
+            raise PathUnusable(path, _gone(context, place))
     return place
+
+
+def _gone(context: Context, place: Place) -> str:
+    problem = f"no longer holds {place.label}: it was packed locally, or changed by other means."
+    if place.is_base:
+        return f"{problem} Run {context.script('sync')} to fetch production's state."
+    return f"{problem} Still there is production's state as last synced: {context.script('rollback')} without a name."
 
 
 def lost_by(context: Context, place: Place) -> List[str]:

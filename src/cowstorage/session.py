@@ -24,7 +24,7 @@ class Journal:
     :ivar bases: FileStorage file name → ``[size, tid]`` of its last transaction at the last sync.
     :ivar synced: when that was, unix seconds.
     :ivar remote: what was synced from.
-    :ivar savepoints: name → ``{"time": …, "positions": {file name: [size, tid]}, "generation": n}``.
+    :ivar savepoints: name → ``{"time": …, "positions": {file name: [size, tid]}, "inodes": {file name: n}}``.
     :ivar operation: the command and step under way, or ``None``.
     :ivar unfinished: what must be finished before the database is shown again: ``command``, ``again`` (to be typed),
         ``mounted`` (whether unions were there); or ``None``.

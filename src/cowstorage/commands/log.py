@@ -70,10 +70,11 @@ def _entries(context: Context, names: Dict[str, Dict[str, List[str]]]) -> Iterat
 
 
 def _of_storage(context: Context, storage: str, names: Dict[str, List[str]]) -> Iterator[Entry]:
-    path, base = refresh.paths(context, storage).local, refresh.base_of(context, storage)
+    place, base = refresh.paths(context, storage), refresh.base_of(context, storage)
+    path = place.local
     if base is None or not os.path.exists(path):
         return
-    if not filestorage.holds(path, base):
+    if place.is_replaced or not filestorage.holds(path, base):
         context.output.warn(f"{storage} was packed locally: which transactions are local can't be told any more.")
         return
     for transaction in filestorage.transactions(path, base):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Iterator, List
 
-from cowstorage import filestorage, local, refresh, reset, savepoints, stack, trash
+from cowstorage import local, refresh, reset, savepoints, stack, trash
 from cowstorage.commands import mount as mounting
 from cowstorage.context import Context
-from cowstorage.output import confirm, counted, human_size
+from cowstorage.errors import CowStorageError, Interrupted, Unfinished
+from cowstorage.output import confirm
 from cowstorage.plan import Step, chain, show
 from cowstorage.savepoints import Place
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     """Constant time, and no network."""
     made_with = context.mounted or context.settings
+    refuse_elsewhere(context)
     place = savepoints.find(context, context.arguments.target)
     lost = losses(context, place)
     plan = chain(stack.lift_unions(context, made_with), back(context, place))
@@ -41,23 +43,55 @@ def run(context: Context) -> int:
     return perform(context, place)
 
 
+def again(context: Context) -> str:
+    """This command as it was typed."""
+    return " ".join(filter(None, (f"bin/{context.command}", context.arguments.target)))
+
+
+def refuse_elsewhere(context: Context) -> None:
+    """An interrupted command may have dropped BLOBs already that a savepoint or transaction needs.
+
+    :raises Unfinished: naming what can be done instead.
+    """
+    unfinished = context.journal.unfinished
+    if unfinished and context.arguments.target and unfinished["again"] != again(context):
+        raise Unfinished(
+            unfinished["command"], f"Run {unfinished['again']} again, or bin/{context.command} without a name."
+        )
+
+
 def perform(context: Context, place: Place) -> int:
     """Drop, and lay the unions again as they were."""
     made_with = context.mounted or context.settings
     unfinished = context.journal.unfinished or {}
     pieces = stack.survey(context, made_with, probe=False)
     had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
-    again = " ".join(filter(None, (f"bin/{context.command}", context.arguments.target)))
-    context.begin(again, had_unions)
+    context.begin(again(context), had_unions)
     context.execution().run(chain(stack.lift_unions(context, made_with), back(context, place)))
     context.finish()
+    trash.empty(context.settings.location, context.runner)
     if had_unions:
+        lay_again(context, place)
+    context.output.say(f"The database is back at {place.label}. Next: start your instance.")
+    return 0
+
+
+def lay_again(context: Context, place: Place) -> None:
+    """The unions; whether production is there shows here for the first time.
+
+    :raises CowStorageError: saying that the rollback itself is done.
+    """
+    try:
         with context.execution() as execution:
             mounting.lay_again(context, execution)
             execution.keep()
-    trash.empty(context.settings.location, context.runner)
-    context.output.say(f"The database is back at {place.label}. Next: start your instance.")
-    return 0
+    except Interrupted:
+        raise
+    except CowStorageError as error:
+        raise CowStorageError(
+            f"The database is back at {place.label}, but the unions could not be laid again:\n{error}\n"
+            f"When production answers, run {context.script('mount')}."
+        ) from None
 
 
 def losses(context: Context, place: Place) -> List[str]:
@@ -70,10 +104,9 @@ def losses(context: Context, place: Place) -> List[str]:
 
 
 def _cut_off(context: Context, name: str, place: Place) -> Iterator[str]:
-    path, position = refresh.paths(context, name).local, place.positions[name]
-    sizes = [transaction.size for transaction in filestorage.transactions(path, position)]
-    if sizes:
-        yield f"{name}: {counted(len(sizes), 'transaction')} and their BLOBs, {human_size(sum(sizes))}"
+    change = local.since(name, refresh.paths(context, name).local, place.positions[name])
+    if change.size:
+        yield f"{name}: {change}, and their BLOBs"
 
 
 def back(context: Context, place: Place) -> Iterator[Step]:
@@ -82,8 +115,8 @@ def back(context: Context, place: Place) -> Iterator[Step]:
         yield from reset.drop_blobs(context)
         yield from reset.drop_strangers(context)
     else:
-        yield from reset.drop_later_blobs(context, place.tid)
-    yield from reset.cut_back(context, place.positions)
+        yield from reset.drop_later_blobs(context, place.positions)
+    yield from reset.cut_back(context, place.positions, place.is_base)
     lost = savepoints.lost_by(context, place)
     if lost:
         yield Step("Forget later savepoints", action=lambda: savepoints.forget(context, lost))

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import time
+from typing import Any, Dict
 
 from cowstorage import refresh, reset, savepoints, stack
 from cowstorage.context import Context
@@ -34,15 +35,19 @@ def run(context: Context) -> int:
 
 
 def record(context: Context, name: str) -> int:
-    """Constant time: positions into the journal, a copy of each index."""
+    """Constant time: positions into the journal, a copy of each index.
+
+    A single FileStorage may be in use: its last complete transaction stays what it is, whatever is appended.
+    """
     savepoints.check_name(name)
     if name in context.journal.savepoints and not context.arguments.force:
         raise CowStorageError(f"There is a savepoint {name} already. Choose another name, or add --force.")
-    stack.refuse_in_use(context, context.mounted or context.settings, with_network=False)
-    positions = savepoints.present(context)
+    if len(context.journal.bases) > 1:
+        # Of a commit to several at once one may have its part already and another not yet.
+        stack.refuse_in_use(context, context.mounted or context.settings, with_network=False)
     directory = os.path.dirname(reset.savepoint_index(context, name, ""))
     commands = [Command(("mkdir", "-p", "-m", "0700", "--", directory))]
-    for storage in positions:
+    for storage in sorted(context.journal.bases):
         index = refresh.paths(context, storage).local + ".index"
         if os.path.exists(index):
             copy = reset.savepoint_index(context, name, storage)
@@ -53,11 +58,14 @@ def record(context: Context, name: str) -> int:
 
         show_plan([Step(f"Keep the indexes for savepoint {name}", tuple(commands))], context.runner, context.output)
         return 0
+    savepoints.present(context)
     for command in commands:
         context.runner.run(command)
+    # After the indexes were copied, so that they are not ahead of it.
     context.journal.savepoints[name] = {
         "time": time.time(),
-        "positions": {storage: list(position) for storage, position in positions.items()},
+        "positions": {storage: list(position) for storage, position in savepoints.present(context).items()},
+        "inodes": savepoints.inodes(context),
     }
     context.save()
     context.output.say(f"Savepoint {name} is set. Back to it: {context.script('rollback')} {name}")
@@ -78,7 +86,7 @@ def show(context: Context) -> int:
     """The savepoints, oldest first."""
     known = sorted(context.journal.savepoints.items(), key=lambda item: item[1]["time"])
     if context.arguments.json:
-        context.output.result(json.dumps([{"name": name, **data} for name, data in known], indent=1))
+        context.output.result(json.dumps([as_data(name, data) for name, data in known], indent=1))
         return 0
     rows = [
         (name, local_time(data["time"]), human_size(sum(size for size, _ in data["positions"].values())))
@@ -87,3 +95,9 @@ def show(context: Context) -> int:
     for line in table([("NAME", "SET AT", "DATABASE"), *rows]) if rows else ["There are no savepoints."]:
         context.output.result(line)
     return 0
+
+
+def as_data(name: str, data: Dict[str, Any]) -> Dict[str, Any]:
+    """One savepoint for ``--json``; time in unix seconds, sizes in bytes."""
+    positions = {storage: {"size": size, "tid": tid} for storage, (size, tid) in data["positions"].items()}
+    return {"name": name, "time": data["time"], "positions": positions}
