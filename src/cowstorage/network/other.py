@@ -18,6 +18,8 @@ OPTIONS = ("nosuid", "nodev")
 DIAGNOSES = (
     ("unknown filesystem type", "neither the kernel of this machine nor a program mount.{kind} knows filesystem = "
      "{kind}. Install what brings it, or look at how it is spelled."),
+    ("special device", "there is no such file or device here; and if it is the name of something on a network, then no "
+     "program mount.{kind} is installed that knows it. Look at remote and filesystem."),
     ("bad option", "a helper program mount.{kind} is missing, or an option is wrong. Install what brings the helper."),
 )
 

@@ -23,9 +23,9 @@ END_SECONDS = 20.0
 LAST_WITHOUT_XATTR = (1, 60)
 
 FLAGS = (
-    # Whatever was read once is on disk, across mounts: BLOBs never change. A year instead of an hour.
+    # Whatever was read once is on disk, across mounts: BLOBs never change. A year instead of an hour, in hours for rclone 1.60.
     "vfs-cache-mode=full",
-    "vfs-cache-max-age=1y",
+    "vfs-cache-max-age=8760h",
     # A listing costs a round trip per directory. An hour is what cow-status may lag; cow-sync mounts anew.
     "dir-cache-time=1h",
     # Asks some cloud remotes for changes each minute; the same.

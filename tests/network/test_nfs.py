@@ -1,0 +1,138 @@
+"""The kernel's own NFS server and client, versions 3 and 4."""
+
+from __future__ import annotations
+
+from typing import Callable, Iterator, NamedTuple
+
+import pytest
+
+from cowstorage import mounts
+from harness.buildout import Buildout
+from harness.developer import Developer, Developers
+from harness.production import Production
+from network.cycle import status, whole_cycle
+from network.servers import NfsServer
+
+pytestmark = pytest.mark.machine("nfs", "nfsd")
+
+
+class Case(NamedTuple):
+    """``owner``: whom production's files belong to on the server, ``production`` or ``developer``."""
+
+    version: str
+    union: str
+    owner: str
+
+    def __str__(self) -> str:
+        return f"v{self.version}-{self.union}-of-{self.owner}"
+
+
+CASES = [
+    Case("3", "overlay", "developer"),
+    Case("4.2", "overlay", "developer"),
+    Case("4.2", "fuse-overlayfs", "production"),
+    Case("3", "unionfs-fuse", "production"),
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[NfsServer]:
+    server = NfsServer().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(running: NfsServer, scratch: object) -> Iterator[NfsServer]:
+    yield running
+    running.forget()
+
+
+def exported(server: NfsServer, production: Production, version: str = "4.2") -> str:
+    """As an administrator would do it who wants this machine to read, and forgot to say ro."""
+    options = f"rw,all_squash,anonuid={production.uid},anongid={production.gid}"
+    return server.export(production.path, options, version)
+
+
+def made(
+    make_buildout: Callable[..., Buildout], developer: Developer, remote: str, union: str = "auto", version: str = "4.2"
+) -> Buildout:
+    options = {"remote": remote, "filesystem": "nfs", "union": union, "mount-options": f"vers={version}"}
+    return make_buildout(developer, options)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_cycle(
+    case: Case,
+    server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    if case.owner == "developer":
+        production.give_to(developers.dev.uid, developers.dev.gid)
+    buildout = made(make_buildout, developers.dev, exported(server, production, case.version), case.union, case.version)
+    whole_cycle(buildout, production, case.union)
+
+
+def test_auto_passes_over_the_kernels_overlay_for_files_of_another_user(
+    server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    buildout = made(make_buildout, developers.dev, exported(server, production))
+    buildout.run("mount", check=True)
+    assert status(buildout)["union"] == "fuse-overlayfs"
+    assert buildout.read() == production.expected()
+    buildout.run("umount", check=True)
+
+
+def test_unreadable_files_are_explained_and_nothing_stays_mounted(
+    server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    buildout = made(make_buildout, developers.dev, server.export(production.path, "ro,root_squash"))
+    refused = buildout.run("mount")
+    assert refused.returncode == 1
+    assert "all_squash,anonuid=" in refused.stderr
+    assert mounts.top(mounts.read(), buildout.settings.mount_point) is None
+
+
+def test_what_is_not_exported_is_said(
+    server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    exported(server, production)
+    refused = made(make_buildout, developers.dev, "127.0.0.1:/nowhere").run("mount")
+    assert refused.returncode == 1
+    assert "the server exports no" in refused.stderr
+
+
+def test_a_server_that_is_gone_gives_errors_and_can_be_unmounted(
+    server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    production.give_to(developers.dev.uid, developers.dev.gid)
+    buildout = made(make_buildout, developers.dev, exported(server, production, "3"), "overlay", "3")
+    buildout.run("mount", check=True)
+    server.refuse()
+    try:
+        reading = developers.dev.run(["ls", "-lR", buildout.settings.mount_point], timeout=120)
+        assert reading.returncode != 0
+        assert buildout.run("status", timeout=120).returncode == 4
+        buildout.run("umount", check=True, timeout=180)
+    finally:
+        server.serve()
+    assert mounts.top(mounts.read(), buildout.settings.mount_point) is None
