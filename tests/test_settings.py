@@ -57,6 +57,7 @@ def test_minimal_part_gets_the_documented_defaults():
         mount_point=f"{DIRECTORY}/var/prod",
         location=f"{DIRECTORY}/var/cow-storage",
         found="Found here.",
+        cache_size=None,
     )
 
 

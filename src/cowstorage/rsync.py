@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from cowstorage.system import Command
 
@@ -49,10 +49,7 @@ def fetch(
     :param options: the user's; ``None``: ``-z`` over a network.
     :raises TypeError: when source or target is not of its type, so that production can't become a target.
     """
-    if not isinstance(source, Source) or not isinstance(target, Target):
-        raise TypeError(f"rsync reads from a Source and writes to a Target, not {source!r}, {target!r}")
-    if not target.path.startswith("/"):
-        raise TypeError(f"a Target is an absolute local path, not {target.path!r}")
+    _check(source, target)
     if options is None:
         options = ("-z",) if source.remote else ()
     argv = ["rsync", "--times", "--inplace", f"--timeout={IO_SECONDS}", *options]
@@ -60,11 +57,49 @@ def fetch(
         argv.append("--info=progress2")
     if append:
         argv.append("--append")
-    if source.remote:
-        argv += ["-e", remote_shell(ssh)]
-        if not PLAIN_PATH.fullmatch(source.spec):
-            argv.append("--protect-args")
-    argv += ["--", source.spec, target.path]
+    argv += [*_reached(source, ssh), "--", source.spec, target.path]
     return Command(tuple(argv), limit=None, shows=progress)
 
 
+def fetch_listed(
+    source: Source,
+    target: Target,
+    ssh: Tuple[str, ...],
+    options: Tuple[str, ...],
+    names: str,
+    tells: Callable[[str], None],
+    only_sizes: bool = False,
+) -> Command:
+    """The command that brings files of one of production's directories here, in one stream.
+
+    Nothing is looked for: production is asked for these names only, those it hasn't are passed over, and a name is ours
+    whatever the server says.  rsync gives a file its name when its checksum was right.  No ``-z``: most BLOBs are
+    compressed already.
+
+    :param source: the directory, ending with a slash.
+    :param target: the directory that they are put below.
+    :param names: a file with their relative paths, each ended by a zero byte.
+    :param tells: gets ``MOVED SIZE PATH`` of each file, once it is here but for its name.
+    :param only_sizes: fetch nothing: ``tells`` gets what production has, in one stream, too.
+    :raises TypeError: as ``fetch``.
+    """
+    _check(source, target)
+    argv = ["rsync", f"--timeout={IO_SECONDS}", f"--files-from={names}", "--from0", "--no-implied-dirs"]
+    # With %b rsync tells when a file has come, else when it begins, rsyncd.conf(5).
+    argv += ["--ignore-missing-args", "--copy-links", "--whole-file", "--chmod=D0700,F0400", "--out-format=%b %l %n"]
+    argv += [*options, *(["--dry-run"] if only_sizes else []), *_reached(source, ssh)]
+    return Command((*argv, "--", source.spec, target.path), limit=None, tells=tells)
+
+
+def _check(source: Source, target: Target) -> None:
+    if not isinstance(source, Source) or not isinstance(target, Target):
+        raise TypeError(f"rsync reads from a Source and writes to a Target, not {source!r}, {target!r}")
+    if not target.path.startswith("/"):
+        raise TypeError(f"a Target is an absolute local path, not {target.path!r}")
+
+
+def _reached(source: Source, ssh: Tuple[str, ...]) -> Tuple[str, ...]:
+    if not source.remote:
+        return ()
+    protect = () if PLAIN_PATH.fullmatch(source.spec) else ("--protect-args",)
+    return ("-e", remote_shell(ssh), *protect)

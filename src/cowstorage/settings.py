@@ -66,6 +66,7 @@ OPTIONS = (
         "``var/cow-storage``, named after the part",
         "the part's own state: lock, journal, work directories, savepoints, BLOB cache",
     ),
+    Option("cache-size", "no limit", "how much the BLOB cache may hold, such as ``20G``; the newest BLOBs stay"),
     Option("script-prefix", "from the part's name", "what the scripts' names begin with"),
 )
 
@@ -113,6 +114,7 @@ class Settings(NamedTuple):
     mount_point: str
     location: str
     found: str
+    cache_size: Optional[int] = None
 
 
 LOCAL_PATHS = ("directory", "file_storage", "blob_storage", "mount_point", "location")
@@ -156,6 +158,17 @@ def words(option: str, value: str) -> Tuple[str, ...]:
         return tuple(shlex.split(value))
     except ValueError as error:
         raise SettingsError(option, f"{error} in {value!r}.") from None
+
+
+def parse_size(option: str, value: str) -> int:
+    """Bytes from ``20G``, ``1.5 MB``, ``800k`` or a plain number; units of 1000, as everywhere here.
+
+    :raises SettingsError: for anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)B?", value.strip())
+    if not match:
+        raise SettingsError(option, f"{value!r} is no size such as 20G, 500M or 800k.")
+    return int(float(match.group(1)) * 1000 ** " kMGT".index(match.group(2).replace("K", "k") or " "))
 
 
 def _checked_remote(value: str, directory: str, filesystem: str) -> Tuple[str, str]:
@@ -273,6 +286,7 @@ def from_options(options: Mapping[str, str], part: str, directory: str, found: s
         mount_point=path("mount-point", "var/prod" if prefix == "cow" else f"var/prod-{prefix}"),
         location=path("location", "var/cow-storage" if prefix == "cow" else f"var/{prefix}-cow-storage"),
         found=found,
+        cache_size=parse_size("cache-size", given["cache-size"]) if given.get("cache-size") else None,
     )
 
 
@@ -349,7 +363,9 @@ def mounted_alike(one: Optional[Settings], other: Settings) -> bool:
     """Whether two settings make the same mounts; what only rsync or people read does not matter."""
 
     def bare(settings: Settings) -> Settings:
-        return settings._replace(part="", prefix="", found="", rsync_remote=None, rsync_options=None)
+        return settings._replace(
+            part="", prefix="", found="", rsync_remote=None, rsync_options=None, cache_size=None
+        )
 
     return one is not None and bare(one) == bare(other)
 

@@ -50,6 +50,7 @@ class Command(NamedTuple):
     :param shows: its output goes to the terminal (progress), not into a string.
     :param fallback: what is run when this one fails.
     :param detached: its output is thrown away, since what it leaves running would keep a pipe of ours open.
+    :param tells: called with each line that it prints, as it comes, in another thread; nothing is kept.
     """
 
     argv: Tuple[str, ...]
@@ -59,6 +60,7 @@ class Command(NamedTuple):
     shows: bool = False
     fallback: Optional[Tuple[str, ...]] = None
     detached: bool = False
+    tells: Optional[Callable[[str], None]] = None
 
 
 def package_of(program: str) -> str:
@@ -149,7 +151,7 @@ class Runner:
     @staticmethod
     def _start(command: Command, argv: Tuple[str, ...]) -> str:
         output = "shown" if command.shows else "thrown away" if command.detached else "returned"
-        return run_program(argv, command.cwd, command.limit, output)
+        return run_program(argv, command.cwd, command.limit, output, tells=command.tells)
 
     def _authenticate(self) -> None:
         # sudo -v asks once and sudo remembers; the commands themselves keep their output to us.
@@ -175,12 +177,14 @@ def run_program(
     limit: Optional[float] = QUIET_SECONDS,
     output: str = "returned",
     stdin: Optional[str] = None,
+    tells: Optional[Callable[[str], None]] = None,
 ) -> str:
     """Run ``argv`` and return its output, stdout and stderr in one.
 
     The locale is C: some messages are looked at.
 
     :param output: ``returned``, ``shown`` (stdout goes where ours goes) or ``thrown away``.
+    :param tells: takes stdout line by line instead.
     :raises CommandFailed, ProgramMissing, TimeLimit: what went wrong.
     """
     import sh  # 80 ms: not for the scripts that run nothing
@@ -192,6 +196,8 @@ def run_program(
             "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
         }
+        if tells is not None:
+            streams[output] = {"_out": tells}
 
         def start(prepare: Callable[[], None]) -> Any:
             return program(
