@@ -99,8 +99,9 @@ def _check_cifs(remote: str) -> None:
     host = remote[2:].partition("/")[0]
     if remote.startswith("//") and re.search("[@%]", host):
         raise SettingsError(
-            "remote", "leave user and password out of it: they belong into a file of mode 0600, named by "
-            "mount-options = credentials=FILE."
+            "remote",
+            "leave user and password out of it: they belong into a file of mode 0600, named by "
+            "mount-options = credentials=FILE.",
         )
     if not re.fullmatch(r"//[^/\\:\s]+/[^/\\]+.*", remote):
         raise SettingsError("remote", f"{remote!r} is no //host/share[/path], which filesystem = cifs needs.")

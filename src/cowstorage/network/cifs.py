@@ -35,8 +35,11 @@ OPTIONS = (
 )
 
 DIAGNOSES = (
-    ("error(13)", "the server rejected user or password, or the user may not use the share. "
-     "Look at the file that credentials= names."),
+    (
+        "error(13)",
+        "the server rejected user or password, or the user may not use the share. "
+        "Look at the file that credentials= names.",
+    ),
     ("error(2)", "the server has no share of that name, or no such directory in it. Try: smbclient -L //{host}"),
     ("error(6)", "the server has no share of that name. Try: smbclient -L //{host}"),
     ("error(111)", "nothing listens there. Look at remote, and at the server."),
@@ -59,8 +62,13 @@ class CIFS(Network):
     programs = ("mount", "mount.cifs")
 
     def problem(self, settings: Settings, host: Host) -> Optional[str]:
+        problem = super().problem(settings, host) or needs_root(host)
         path = credentials(settings)
-        return super().problem(settings, host) or needs_root(host) or (unsafe(path, host) if path else None)
+        if problem or not path:
+            return problem
+        if "," in path:
+            return f"{path}: mount.cifs takes what follows the comma for an option. Put the file elsewhere"
+        return unsafe(path, host)
 
     def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
         defaults = (f"uid={host.uid}", f"gid={host.gid}", *OPTIONS)

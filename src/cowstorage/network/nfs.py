@@ -34,10 +34,16 @@ OPTIONS = (
 )
 
 DIAGNOSES = (
-    ("access denied by server", "the server does not export it to this machine, or not as {path}. "
-     "Look at /etc/exports and run exportfs -ra there."),
-    ("No such file or directory", "the server exports no {path}. With version 4 the path is relative to the export "
-     "that has fsid=0; showmount -e {host} lists those of version 3."),
+    (
+        "access denied by server",
+        "the server does not export it to this machine, or not as {path}. "
+        "Look at /etc/exports and run exportfs -ra there.",
+    ),
+    (
+        "No such file or directory",
+        "the server exports no {path}. With version 4 the path is relative to the export "
+        "that has fsid=0; showmount -e {host} lists those of version 3.",
+    ),
     ("Connection refused", "no NFS server answers there, or a firewall refuses port 2049."),
     ("Connection timed out", "no answer from the server. Look at your network, VPN or firewall."),
     ("No route to host", "no way to the server. Look at your network, VPN or firewall."),

@@ -16,10 +16,16 @@ MOUNT_SECONDS = 90.0
 OPTIONS = ("nosuid", "nodev")
 
 DIAGNOSES = (
-    ("unknown filesystem type", "neither the kernel of this machine nor a program mount.{kind} knows filesystem = "
-     "{kind}. Install what brings it, or look at how it is spelled."),
-    ("special device", "there is no such file or device here; and if it is the name of something on a network, then no "
-     "program mount.{kind} is installed that knows it. Look at remote and filesystem."),
+    (
+        "unknown filesystem type",
+        "neither the kernel of this machine nor a program mount.{kind} knows filesystem = "
+        "{kind}. Install what brings it, or look at how it is spelled.",
+    ),
+    (
+        "special device",
+        "there is no such file or device here; and if it is the name of something on a network, then no "
+        "program mount.{kind} is installed that knows it. Look at remote and filesystem.",
+    ),
     ("bad option", "a helper program mount.{kind} is missing, or an option is wrong. Install what brings the helper."),
 )
 
@@ -35,9 +41,7 @@ class Other(Network):
 
     def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
         options = overridden(OPTIONS, settings.mount_options)
-        command = mount_command(
-            settings.filesystem, options, settings.remote, settings.mount_point, MOUNT_SECONDS
-        )
+        command = mount_command(settings.filesystem, options, settings.remote, settings.mount_point, MOUNT_SECONDS)
         return (Attachment(settings.mount_point, (mount_point(settings), command)),)
 
     def unreadable(self, settings: Settings) -> str:

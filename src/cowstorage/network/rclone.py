@@ -37,10 +37,14 @@ FLAGS = (
 )
 
 DIAGNOSES = (
-    ("didn't find section in config file", "rclone has no remote of that name. Make it with rclone config; "
-     "rclone listremotes shows those there are."),
-    ("unable to decrypt configuration", "rclone's configuration is encrypted. Set RCLONE_CONFIG_PASS or "
-     "RCLONE_PASSWORD_COMMAND before you run this."),
+    (
+        "didn't find section in config file",
+        "rclone has no remote of that name. Make it with rclone config; rclone listremotes shows those there are.",
+    ),
+    (
+        "unable to decrypt configuration",
+        "rclone's configuration is encrypted. Set RCLONE_CONFIG_PASS or RCLONE_PASSWORD_COMMAND before you run this.",
+    ),
     ("user_allow_other", "add a line user_allow_other to /etc/fuse.conf, or set union = unionfs-fuse."),
     ("directory not found", "there is no such directory on the server."),
     ("couldn't connect SSH", "rclone can't log in to the server. Try: rclone lsd {remote}"),
@@ -72,9 +76,7 @@ class Rclone(Network):
         verb = "mount2" if host.rclone <= LAST_WITHOUT_XATTR else "mount"
         argv = ("rclone", verb, *_flags(settings, host), "--", settings.remote, settings.mount_point)
         cache = Command(("mkdir", "-p", "-m", "0700", "--", cache_directory(settings)))
-        return (
-            Attachment(settings.mount_point, (mount_point(settings), cache, Command(argv, limit=MOUNT_SECONDS))),
-        )
+        return (Attachment(settings.mount_point, (mount_point(settings), cache, Command(argv, limit=MOUNT_SECONDS))),)
 
     def after_unmount(self, settings: Settings) -> None:
         """Two rclones on one cache spoil it, rclone mount's help: the old one must have ended."""
