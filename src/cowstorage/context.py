@@ -11,7 +11,7 @@ from cowstorage.errors import PathUnusable
 from cowstorage.host import Host, look
 from cowstorage.output import Output
 from cowstorage.plan import Execution
-from cowstorage.settings import Settings, from_script
+from cowstorage.settings import Settings, from_script, to_script
 from cowstorage.system import Runner
 
 
@@ -39,8 +39,15 @@ class Context:
 
     @property
     def mounted(self) -> Optional[Settings]:
-        """See the class."""
-        return from_script(self.journal.mounted["settings"]) if self.journal.mounted else None
+        """See the class.
+
+        The journal may be of another release, and the buildout may have been moved since, mounts and all.
+        """
+        if not self.journal.mounted:
+            return None
+        written = self.journal.mounted["settings"]
+        known = {name: written[name] for name in Settings._fields if name in written}
+        return from_script({**to_script(self.settings), **known, "directory": self.settings.directory})
 
     @property
     def developer(self) -> Tuple[int, int]:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set
 
-from cowstorage.errors import InUse
+from cowstorage import mounts
+from cowstorage.errors import InUse, TimeLimit
+from cowstorage.system import within
 
 # A FUSE union holds its layers open: it goes when it is unmounted, and nobody has to stop it.
 FUSE_UNIONS = frozenset(("fuse-overlayfs", "unionfs", "unionfs-fuse", "sshfs", "rclone"))
+
+
+SCAN_SECONDS = 15.0
 
 
 class Holder(NamedTuple):
@@ -81,11 +86,18 @@ def holders(paths: Sequence[str]) -> List[Holder]:
 
     By /proc, since fuser(1) and lsof(8) miss a process with a file of a lower open through a kernel overlay.
     """
-    roots = [os.path.realpath(os.path.dirname(path)) + "/" + os.path.basename(path) for path in paths]
+    now = mounts.read()
+    roots = [mounts.resolved(path, now) for path in paths]
+    own = {str(os.getpid())}
+    # A process that hangs in a dead mount may hang whoever looks at its memory map.
+    return within(SCAN_SECONDS, "looking at the processes in /proc", lambda: _holders(roots, own))
+
+
+def _holders(roots: Sequence[str], own: Set[str]) -> List[Holder]:
     found = []
-    own = str(os.getpid())
+    own = {*own, str(os.getpid())}
     for pid in os.listdir("/proc"):
-        if not pid.isdecimal() or pid == own:
+        if not pid.isdecimal() or pid in own:
             continue
         process = f"/proc/{pid}"
         path = next((path for path in _open_paths(process) if _below(path, roots)), None)
@@ -113,6 +125,14 @@ def is_locked(path: str) -> Optional[bool]:
     return False
 
 
+def _locked(lock_files: Sequence[str]) -> List[str]:
+    """Those that are held; none, when a dead network keeps us from trying: unmounting will tell."""
+    try:
+        return within(SCAN_SECONDS, "trying locks", lambda: [path for path in lock_files if is_locked(path)])
+    except TimeLimit:
+        return []
+
+
 def refuse(paths: Sequence[str], lock_files: Sequence[str] = ()) -> None:
     """Stop when anything is in use.
 
@@ -122,6 +142,6 @@ def refuse(paths: Sequence[str], lock_files: Sequence[str] = ()) -> None:
     """
     found: List[object] = list(holders(paths))
     if not found:
-        found = [f"{path} is locked by a process that you may not see" for path in lock_files if is_locked(path)]
+        found = [f"{path} is locked by a process that you may not see" for path in _locked(lock_files)]
     if found:
         raise InUse(paths, found)

@@ -14,6 +14,8 @@ MOUNTINFO = "/proc/self/mountinfo"
 PROBE_SECONDS = 15.0
 # Unmounting a kernel overlay writes its upper directory out first.
 UNMOUNT_SECONDS = 120.0
+# What the kernel follows, path_resolution(7).
+SYMBOLIC_LINKS = 40
 
 
 class Mount(NamedTuple):
@@ -76,6 +78,23 @@ def top(mounts: Iterable[Mount], path: str) -> Optional[Mount]:
         if mount.target == path:
             found = mount
     return found
+
+
+def resolved(path: str, mounts: Iterable[Mount]) -> str:
+    """The path without symbolic links, as mountinfo has it, and without a look at any mount: that may hang."""
+    targets = {mount.target for mount in mounts}
+    for _ in range(SYMBOLIC_LINKS):
+        parent, name = os.path.split(os.path.normpath(path))
+        path = os.path.join(os.path.realpath(parent), name)
+        if path in targets or not os.path.islink(path):
+            return path
+        path = os.path.join(parent, os.readlink(path))
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def place(path: str) -> str:
+    """``resolved`` among what is mounted now."""
+    return resolved(path, read())
 
 
 def at_or_below(mounts: Iterable[Mount], path: str) -> List[Mount]:

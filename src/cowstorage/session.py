@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from cowstorage.errors import JournalUnusable, Locked, PathUnusable
 
@@ -45,17 +46,71 @@ class Journal:
         return {"format": FORMAT, **vars(self)}
 
 
+Check = Callable[[Any], bool]
+
+
+def of(*types: type) -> Check:
+    """A check: one of these types; a truth value is no number."""
+    return lambda value: isinstance(value, types) and not (isinstance(value, bool) and bool not in types)
+
+
+def listing(item: Check) -> Check:
+    """A check: a list of such."""
+    return lambda value: isinstance(value, list) and all(map(item, value))
+
+
+def mapping(item: Check) -> Check:
+    """A check: names → such."""
+    return lambda value: isinstance(value, dict) and all(map(item, value.values()))
+
+
+def record(**fields: Check) -> Check:
+    """A check: a dictionary with at least these; what else is in it is another release's."""
+    return lambda value: isinstance(value, dict) and all(check(value.get(name)) for name, check in fields.items())
+
+
+def optional(check: Check) -> Check:
+    """A check: ``None``, or such."""
+    return lambda value: value is None or check(value)
+
+
+def is_position(value: Any) -> bool:
+    """Whether a value of the journal is a ``[size, tid]``."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    size, tid = value
+    return of(int)(size) and size >= 0 and isinstance(tid, str) and re.fullmatch("[0-9a-f]{16}", tid) is not None
+
+
+TEXT, NUMBER = of(str), of(int, float)
+
 # Field → what its value must be; damage is reported, never guessed at.
-SHAPES: Dict[str, Any] = {
-    "mounted": (dict, type(None)),
-    "uppers": dict,
-    "bases": dict,
-    "synced": (int, float, type(None)),
-    "remote": (str, type(None)),
-    "savepoints": dict,
-    "operation": (dict, type(None)),
-    "unfinished": (dict, type(None)),
+SHAPES: Dict[str, Check] = {
+    "mounted": optional(
+        record(
+            settings=mapping(of(str, list, type(None))),
+            union=TEXT,
+            tried=listing(listing(TEXT)),
+            sample=optional(TEXT),
+            storages=listing(TEXT),
+            hidden=listing(TEXT),
+        )
+    ),
+    "uppers": mapping(TEXT),
+    "bases": mapping(is_position),
+    "synced": optional(NUMBER),
+    "remote": optional(TEXT),
+    "savepoints": mapping(
+        record(time=NUMBER, positions=mapping(is_position), inodes=optional(mapping(of(int))))
+    ),
+    "operation": optional(record(command=TEXT, step=TEXT)),
+    "unfinished": optional(record(command=TEXT, again=TEXT, mounted=of(bool))),
 }
+
+ADVICE = (
+    "Unmount by hand what findmnt shows below your buildout, move this file away, and run cow-mount. Nothing local is "
+    "touched by that; only where production's part of the database ends is not known any more until the next cow-sync."
+)
 
 
 def parse_journal(text: str, path: str) -> Journal:
@@ -63,35 +118,20 @@ def parse_journal(text: str, path: str) -> Journal:
 
     :raises JournalUnusable: when it is damaged or of a later format.
     """
-    advice = "Unmount by hand what cow-status shows, move this file away and run cow-sync; local BLOBs stay in place."
     try:
         data = json.loads(text)
-    except ValueError as error:
-        raise JournalUnusable(path, f"is damaged ({error}). {advice}") from None
-    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
-        raise JournalUnusable(path, f"is damaged (no format number). {advice}")
+    except (ValueError, RecursionError) as error:
+        raise JournalUnusable(path, f"is damaged ({error}). {ADVICE}") from None
+    if not isinstance(data, dict) or not of(int)(data.get("format")):
+        raise JournalUnusable(path, f"is damaged (no format number). {ADVICE}")
     if data["format"] > FORMAT:
         raise JournalUnusable(
             path, f"was written by a later cowstorage (format {data['format']}, known is {FORMAT}). Use that release."
         )
-    for name, shape in SHAPES.items():
-        if not isinstance(data.get(name), shape):
-            raise JournalUnusable(path, f"is damaged ({name} is {data.get(name)!r}). {advice}")
-    for name, position in data["bases"].items():
-        if not is_position(position):
-            raise JournalUnusable(path, f"is damaged (the base of {name} is {position!r}). {advice}")
+    for name, fits in SHAPES.items():
+        if name not in data or not fits(data[name]):
+            raise JournalUnusable(path, f"is damaged ({name} is {str(data.get(name))[:200]}). {ADVICE}")
     return Journal(**{name: data[name] for name in SHAPES})
-
-
-def is_position(value: Any) -> bool:
-    """Whether a value of the journal is a ``[size, tid]``."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], int)
-        and isinstance(value[1], str)
-        and len(value[1]) == 16
-    )
 
 
 def load(location: str) -> Journal:
@@ -110,7 +150,7 @@ def save(location: str, journal: Journal) -> None:
     """Write the journal whole or not at all: a new file, fsync, rename, rename(2)."""
     path = os.path.join(location, JOURNAL)
     new = path + ".new"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(journal.as_data(), file, indent=1, sort_keys=True)
         file.flush()

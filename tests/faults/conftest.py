@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -24,8 +26,19 @@ def stack() -> Stack:
 
 
 @pytest.fixture
+def in_memory(scratch: Path) -> Iterator[str]:
+    """A directory where fsync costs nothing, by its name in ``scratch``: what is killed loses no pages."""
+    path = scratch / "memory"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tests", str(path)], check=True)
+    yield path.name
+    subprocess.run(["umount", "--", str(path)], check=True)
+
+
+@pytest.fixture
 def scene(
     stack: Stack,
+    in_memory: str,
     production: Production,
     developers: Developers,
     make_sshd: Callable[..., Sshd],
@@ -36,6 +49,7 @@ def scene(
     developer = developer_of(stack, developers)
     sshd = make_sshd() if stack.filesystem == "sshfs" else None
     with prepared(stack, production, developer):
-        made = Scene(make_buildout(developer, part_options(stack, production, sshd)), production)
+        options = part_options(stack, production, sshd)
+        made = Scene(make_buildout(developer, options, f"{in_memory}/buildout"), production)
         yield made
         made.run("umount", "--lazy")

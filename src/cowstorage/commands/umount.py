@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cowstorage import mounts, stack, trash
+from cowstorage import stack, trash
 from cowstorage.context import Context
 from cowstorage.plan import chain, show
 
@@ -35,12 +35,12 @@ def run(context: Context) -> int:
         stack.refuse_in_use(context, made_with, with_network=True)
     else:
         context.output.warn(LAZY_WARNING)
-    before = mounts.read()
-    context.execution().run(plan)
+    steps = list(plan)
+    context.execution().run(steps)
     context.journal.mounted = None
     context.save()
     trash.empty(context.settings.location, context.runner)
-    if len(mounts.read()) == len(before):
+    if not any(step.commands for step in steps):
         context.output.say(f"{made_with.remote} was not mounted.")
     else:
         again = context.script("mount")

@@ -6,6 +6,7 @@ import importlib
 import os
 from typing import Dict, NamedTuple, Optional, Sequence, Tuple
 
+from cowstorage import mounts
 from cowstorage.host import Host
 from cowstorage.mounts import Mount
 from cowstorage.settings import Settings
@@ -105,7 +106,7 @@ def layer(settings: Settings, storage: str, lowers: Sequence[str], union: str) -
     merged = settings.blob_storage if storage == "blobstorage" else str(settings.file_storage)
     return Layer(
         storage=storage,
-        merged=os.path.realpath(merged),
+        merged=mounts.place(merged),
         upper=merged + ".prod",
         work=os.path.join(settings.location, "work", union, storage),
         links=os.path.join(settings.location, "layers", storage),
