@@ -56,7 +56,9 @@ def tid_of(name: str) -> Optional[str]:
     return match.group(1).zfill(16) if match else None
 
 
-def references(fs_path: str, history: bool = False, progress: Optional[Progress] = None) -> Iterator[Revision]:
+def references(
+    fs_path: str, history: bool = False, progress: Optional[Progress] = None, end: Optional[int] = None
+) -> Iterator[Revision]:
     """The BLOB revisions that a FileStorage refers to, as oid and tid: all that its readers can ask for.
 
     The tid is that of the record itself, also where it was written by an undo and only points back to older data:
@@ -68,9 +70,11 @@ def references(fs_path: str, history: bool = False, progress: Optional[Progress]
 
     :param history: not only the current revision of each BLOB, but those before it too.
     :param progress: called with the fraction that is done, from 0 to 1, at most a hundred times.
+    :param end: a byte offset where a transaction ends: what comes after it isn't looked at.
     :raises DamagedDatabase: for no FileStorage, or damage before a torn end.
     """
     with Reader(fs_path) as reader:
+        reader.size = reader.size if end is None else min(end, reader.size)
         report = reporter(progress, reader.size)
         yield from _all_revisions(reader, report, START) if history else _current_revisions(reader, report)
 

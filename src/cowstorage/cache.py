@@ -2,7 +2,8 @@
 
 A committed BLOB file is never changed, so a copy is never stale: the cache survives everything, and nothing in it is
 ever written but whole files under their names.  In ``location``/cache: ``blobstorage`` (the lower), ``incoming``
-(files that are not complete), ``complete`` (see ``Complete``); deleting any of it costs only the fetching.
+(files that are not complete), ``complete`` (see ``Complete``), ``nothing`` (an empty lower for the filestorage where
+production is left out); deleting any of it costs only the fetching.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import os
 from array import array
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from cowstorage import trash
 from cowstorage.settings import Settings
+from cowstorage.system import Runner, within
 
 LAYOUT = ".layout"
 # Files that are looked at before a mount leaves production out: 3 ms, whatever there is in the cache.
 SAMPLES = 1000
+LAYOUT_SECONDS = 60.0
 # Longer than any line of ``complete``.
 LINE = 256
 
@@ -29,12 +33,13 @@ class Paths(NamedTuple):
     blobs: str
     incoming: str
     complete: str
+    nothing: str
 
 
 def paths(settings: Settings) -> Paths:
     """See ``Paths``."""
     top = os.path.join(settings.location, "cache")
-    return Paths(*(os.path.join(top, name) for name in ("blobstorage", "incoming", "complete")))
+    return Paths(*(os.path.join(top, name) for name in ("blobstorage", "incoming", "complete", "nothing")))
 
 
 def exists(settings: Settings) -> bool:
@@ -42,10 +47,10 @@ def exists(settings: Settings) -> bool:
     return os.path.isfile(os.path.join(paths(settings).blobs, LAYOUT))
 
 
-def layout(settings: Settings) -> Optional[str]:
-    """How the cache is laid out, as its marker says: production's words."""
+def layout(directory: str) -> Optional[str]:
+    """How a BLOB directory is laid out, in the words of its marker."""
     try:
-        with open(os.path.join(paths(settings).blobs, LAYOUT), encoding="ascii", errors="replace") as marker:
+        with open(os.path.join(directory, LAYOUT), encoding="ascii", errors="replace") as marker:
             return marker.read(100).strip()
     except FileNotFoundError:
         return None
@@ -144,6 +149,7 @@ class Complete:
 
     def write(self, bases: Bases, entries: Iterator[Tuple[int, str]]) -> None:
         """Whole or not at all: a new file, renamed."""
+        os.makedirs(paths(self._settings).nothing, 0o700, exist_ok=True)
         with open(self._path + ".new", "w", encoding="ascii") as file:
             file.write(json.dumps(bases, sort_keys=True) + "\n")
             for size, relative in entries:
@@ -170,7 +176,7 @@ class Complete:
             return file.readline().partition(" ")[2].strip() or None
 
     def _first_gap(self, bases: Bases, samples: Optional[int]) -> Optional[str]:
-        if not exists(self._settings):
+        if not exists(self._settings) or not os.path.isdir(paths(self._settings).nothing):
             return "there is no BLOB cache"
         try:
             with open(self._path, "rb") as file:
@@ -187,6 +193,20 @@ class Complete:
         return None
 
 
+def suffices(settings: Settings, bases: Bases) -> bool:
+    """Whether production can be left out of the unions: all that the database refers to is here.
+
+    Each look-up of a new name, and of each directory, would go to production otherwise: one or two round trips for a
+    BLOB that is in the cache.  What is lost is to undo a transaction of production's, which wants the BLOB before it.
+    """
+    return bool(bases and settings.file_storage) and Complete(settings).seems(bases)
+
+
+def sample(settings: Settings, bases: Bases, on_production: Optional[str]) -> Optional[str]:
+    """A BLOB that can be read through the union: production's, or one of the cache where production is left out."""
+    return Complete(settings).sample() if suffices(settings, bases) else on_production
+
+
 def _sampled(file: Any, samples: int) -> Iterator[bytes]:
     """Some lines of a file, evenly spread; all of them when there are few."""
     begin, end = file.tell(), os.fstat(file.fileno()).st_size
@@ -197,3 +217,24 @@ def _sampled(file: Any, samples: int) -> Iterator[bytes]:
         file.seek(begin + (end - begin - LINE) * number // samples)
         file.readline()
         yield file.readline()
+
+
+def match(settings: Settings, production: str, runner: Runner) -> None:
+    """Throw a cache away that is laid out otherwise than production: its marker would hide production's.
+
+    :param production: its BLOB directory, as the mount shows it.
+    """
+    if not exists(settings):
+        return
+    theirs = within(LAYOUT_SECONDS, f"reading {production}", lambda: layout(production))
+    if theirs != layout(paths(settings).blobs):
+        clear(settings, runner)
+
+
+def clear(settings: Settings, runner: Runner) -> None:
+    """An end to all of it; what was in it is deleted in the background."""
+    Complete(settings).forget()
+    for directory in (paths(settings).blobs, paths(settings).incoming):
+        if os.path.isdir(directory):
+            for command in trash.aside(directory, settings.location):
+                runner.run(command)

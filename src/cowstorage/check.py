@@ -123,10 +123,13 @@ def _root_commands(context: Context) -> Iterator[Command]:
         yield from (command for command in (*step.commands, *step.undo) if command.root)
     overlay = union.get("overlay")
     layers: List[union.Layer] = [
-        union.layer(context.settings, storage, stack.lowers(context, storage), overlay.name)
+        union.layer(context.settings, storage, lowers, overlay.name)
         for storage in union.storages(context.settings)
+        for lowers in stack.choices_of_lowers(context, storage)
     ]
-    layers.append(trial_layer(context, stack.lowers(context, "blobstorage"), overlay.name))
+    layers += [
+        trial_layer(context, lowers, overlay.name) for lowers in stack.choices_of_lowers(context, "blobstorage")
+    ]
     for layer in layers:
         yield overlay.mount(layer, context.host)
         yield mounts.unmount_command(layer.merged, by_developer=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from cowstorage import in_use, mounts, network, union
+from cowstorage import cache, in_use, mounts, network, union
 from cowstorage.context import Context
 from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable
 from cowstorage.mounts import Mount
@@ -43,7 +43,7 @@ def network_targets(context: Context, settings: Settings) -> List[str]:
 def union_targets(settings: Settings) -> List[Tuple[str, str]]:
     """(storage, mount point) of each union, in the order of mounting."""
     return [
-        (storage, os.path.realpath(settings.blob_storage if storage == "blobstorage" else str(settings.file_storage)))
+        (storage, mounts.place(settings.blob_storage if storage == "blobstorage" else str(settings.file_storage)))
         for storage in union.storages(settings)
     ]
 
@@ -56,7 +56,8 @@ def survey(context: Context, settings: Optional[Settings] = None, probe: bool = 
     """
     settings = settings or context.mounted or context.settings
     now = mounts.read()
-    pieces = [_network_piece(context, target, now, probe) for target in network_targets(context, settings)]
+    attached = [] if is_offline(context) else network_targets(context, settings)
+    pieces = [_network_piece(context, target, now, probe) for target in attached]
     for storage, target in union_targets(settings):
         mount = mounts.top(now, target)
         if not union.ours(mount):
@@ -66,7 +67,7 @@ def survey(context: Context, settings: Optional[Settings] = None, probe: bool = 
 
 
 def _network_piece(context: Context, target: str, now: Sequence[Mount], probe: bool) -> Piece:
-    piece = _piece(context, "network", target, mounts.top(now, os.path.realpath(target)), probe)
+    piece = _piece(context, "network", target, mounts.top(now, mounts.resolved(target, now)), probe)
     if piece.mount and piece.state == MOUNTED and not mounts.is_read_only(piece.mount):
         return piece._replace(state=BROKEN, ailment="is mounted writable")
     return piece
@@ -88,10 +89,30 @@ def state_of(pieces: Sequence[Piece]) -> str:
 
 
 def lowers(context: Context, storage: str) -> Tuple[str, ...]:
-    """The read-only directories below a union, topmost first; production's is the last."""
-    settings = context.settings
-    below = settings.remote_blob_storage if storage == "blobstorage" else settings.remote_file_storage
-    return (os.path.join(context.network.root(settings, context.host), below),)
+    """The read-only directories below a union, topmost first: the BLOB cache, then production's.
+
+    Production is left out where the cache has everything.
+    """
+    local, both, production = choices_of_lowers(context, storage)
+    if cache.suffices(context.settings, context.journal.bases):
+        return local
+    return both if cache.exists(context.settings) else production
+
+
+def choices_of_lowers(context: Context, storage: str) -> Tuple[Tuple[str, ...], ...]:
+    """The lowers with a cache that has everything, with one that hasn't, and without one."""
+    settings, place = context.settings, cache.paths(context.settings)
+    root = context.network.root(settings, context.host)
+    if storage == "filestorage":
+        production = (os.path.join(root, settings.remote_file_storage),)
+        return (place.nothing,), production, production
+    production = (os.path.join(root, settings.remote_blob_storage),)
+    return (place.blobs,), (place.blobs, *production), production
+
+
+def is_offline(context: Context) -> bool:
+    """Whether the present mounts are made without production."""
+    return bool(context.journal.mounted and context.journal.mounted.get("offline"))
 
 
 def by_developer(context: Context) -> bool:
@@ -121,11 +142,15 @@ def attach(context: Context) -> Iterator[Step]:
 
 def verifier(target: str) -> Callable[[], None]:
     """The first wall, as a step's action."""
-    return lambda: mounts.verify_read_only(os.path.realpath(target))
+    return lambda: mounts.verify_read_only(mounts.place(target))
 
 
 def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterator[Step]:
-    """Lay the unions, and use them once."""
+    """Lay the unions, and use them once.
+
+    :param sample: a BLOB of production's.
+    """
+    sample = cache.sample(context.settings, context.journal.bases, sample)
     for storage in union.storages(context.settings):
         layer = union.layer(context.settings, storage, lowers(context, storage), kind.name)
         yield Step(
@@ -140,8 +165,8 @@ def _prover(context: Context, kind: union.Union, layer: union.Layer, sample: Opt
     def action() -> None:
         prove(kind, layer, sample, context.developer)
         context.journal.uppers[layer.storage] = kind.name
-        for target in network_targets(context, context.settings):
-            mounts.verify_read_only(os.path.realpath(target))
+        for target in () if is_offline(context) else network_targets(context, context.settings):
+            mounts.verify_read_only(mounts.place(target))
 
     return action
 
@@ -187,7 +212,7 @@ def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator
     """Take production's mounts away."""
     back_end = network.get(settings.filesystem)
     for attachment in back_end.attachments(settings, context.host)[::-1]:
-        for mount in mounts.at_or_below(mounts.read(), os.path.realpath(attachment.target)):
+        for mount in mounts.at_or_below(mounts.read(), mounts.place(attachment.target)):
             yield _lift(context, mount, lazy, attachment.commands)
     if not lazy:
         yield Step(
@@ -215,10 +240,10 @@ def refuse_in_use(context: Context, settings: Settings, with_network: bool) -> N
     now = mounts.read()
     targets = [target for _, target in union_targets(settings)]
     if with_network:
-        targets += network_targets(context, settings)
+        targets += [mounts.resolved(target, now) for target in network_targets(context, settings)]
     mounted = [target for target in targets if mounts.top(now, target)]
     locks = []
-    if settings.file_storage and os.path.realpath(settings.file_storage) in mounted:
+    if settings.file_storage and mounts.place(settings.file_storage) in mounted:
         locks = [os.path.join(settings.file_storage, name + ".lock") for name in context.journal.bases]
     if mounted:
         in_use.refuse(mounted, locks)

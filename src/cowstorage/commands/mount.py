@@ -6,10 +6,10 @@ import argparse
 import os
 from typing import Iterator, List, Optional
 
-from cowstorage import production, refresh, settings, stack, trash, union
+from cowstorage import cache, production, refresh, settings, stack, trash, union
 from cowstorage.context import Context
 from cowstorage.errors import CowStorageError, RemoteUnusable, Unfinished
-from cowstorage.mounts import read, top
+from cowstorage.mounts import read, resolved, top
 from cowstorage.output import human_size
 from cowstorage.plan import Execution, Plan, Step, show
 from cowstorage.system import require_program
@@ -17,7 +17,10 @@ from cowstorage.union.choice import Choice, assumed, choose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be had instead of mounting."""
+    """What can be had instead of mounting, and mounting without a network."""
+    parser.add_argument(
+        "--offline", action="store_true", help="without production, where cow-prefetch has fetched all of it"
+    )
     parser.add_argument(
         "--check", action="store_true", help="try everything, leave nothing mounted, show what works here"
     )
@@ -33,10 +36,11 @@ def run(context: Context) -> int:
 
         return checking.sudoers(context) if context.arguments.sudoers else checking.run(context)
     refuse_unfinished(context)
-    check(context)
+    (check_offline if context.arguments.offline else check)(context)
     pieces = stack.survey(context)
     state = stack.state_of(pieces)
     as_wanted = settings.mounted_alike(context.mounted, context.settings) and not context.journal.operation
+    as_wanted = as_wanted and stack.is_offline(context) == context.arguments.offline
     if state == stack.MOUNTED and as_wanted:
         context.output.say(f"{context.settings.remote} is mounted already.")
         return 0
@@ -79,6 +83,20 @@ def check(context: Context) -> None:
         production.look(context.settings, context.settings.remote, context.developer)
 
 
+def check_offline(context: Context) -> None:
+    """Everything must be here.
+
+    :raises CowStorageError: what is missing.
+    """
+    bases = context.journal.bases
+    gap = cache.Complete(context.settings).gap(bases)
+    if not bases or not all(os.path.exists(refresh.paths(context, name).local) for name in bases):
+        gap = "Data.fs is not"
+    if gap:
+        advice = f"Run {context.script('prefetch')} while production can be reached."
+        raise CowStorageError(f"--offline needs everything to be here, but {gap}. {advice}")
+
+
 def lift(context: Context, state: str) -> None:
     """Take away mounts that are broken or were made with other settings."""
     made_with = context.mounted or context.settings
@@ -98,7 +116,8 @@ def dry_plan(context: Context, state: str) -> Plan:
         made_with = context.mounted or context.settings
         yield from stack.lift_unions(context, made_with)
         yield from stack.detach(context, made_with)
-    yield from stack.attach(context)
+    if not context.arguments.offline:
+        yield from stack.attach(context)
     choice = assumed(context, stack.lowers(context, "blobstorage"))
     if context.settings.union == "auto":
         yield Step(f"union = auto: each union would be tried here; shown is the first candidate, {choice.union.name}")
@@ -116,23 +135,35 @@ def dry_plan(context: Context, state: str) -> Plan:
 
 def mount(context: Context, execution: Execution) -> None:
     """All of it, from nothing mounted."""
-    note_mounted(context, production.NOTHING, None)
-    execution.run(stack.attach(context))
-    seen = look(context)
+    offline = context.arguments.offline
+    note_mounted(context, production.NOTHING, None, offline)
+    if not offline:
+        execution.run(stack.attach(context))
+    seen = remembered(context) if offline else look(context)
     choice = choose(context, stack.lowers(context, "blobstorage"), seen.sample)
     for name, reason in choice.tried:
         context.output.detail(f"Passed over {name}: {reason}")
-    if context.settings.file_storage:
+    if context.settings.file_storage and not offline:
         execution.run(first_fetch(context, seen))
-    lay(context, execution, seen, choice)
+    lay(context, execution, seen, choice, offline)
 
 
 def look(context: Context) -> production.Production:
-    """Production, through its mount."""
-    return production.look(context.settings, context.network.root(context.settings, context.host), context.developer)
+    """Production, through its mount; a cache that is laid out otherwise is of no use any more."""
+    root = context.network.root(context.settings, context.host)
+    seen = production.look(context.settings, root, context.developer)
+    cache.match(context.settings, os.path.join(root, context.settings.remote_blob_storage), context.runner)
+    return seen
 
 
-def note_mounted(context: Context, seen: production.Production, choice: Optional[Choice]) -> None:
+def remembered(context: Context) -> production.Production:
+    """What is known of production without asking it."""
+    return production.Production({name: size for name, (size, _) in context.journal.bases.items()}, {}, None)
+
+
+def note_mounted(
+    context: Context, seen: production.Production, choice: Optional[Choice], offline: bool = False
+) -> None:
     """Write down how the mounts are made, before they are, so that whatever happens they can be taken away."""
     context.journal.mounted = {
         "settings": settings.to_script(context.settings),
@@ -141,14 +172,20 @@ def note_mounted(context: Context, seen: production.Production, choice: Optional
         "sample": seen.sample,
         "storages": sorted(seen.storages),
         "hidden": [],
+        "offline": offline,
     }
     context.save()
 
 
 def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]:
-    """Fetch the FileStorages when none of them is there yet; one base for all."""
+    """Fetch the FileStorages when there are none, or an earlier first fetch was cut off; one base for all."""
     names = production.chosen(context.settings, seen)
-    if any(os.path.exists(refresh.paths(context, name).local) for name in names):
+    strange = [
+        name
+        for name in names
+        if name not in context.journal.bases and os.path.exists(refresh.paths(context, name).local)
+    ]
+    if strange or context.journal.synced:
         return
     findings = refresh.find(context, names, seen)
     refresh.check_space(context, findings)
@@ -158,9 +195,11 @@ def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]
     yield Step("Remember what was fetched", action=lambda: refresh.remember_sync(context))
 
 
-def lay(context: Context, execution: Execution, seen: production.Production, choice: Choice) -> None:
+def lay(
+    context: Context, execution: Execution, seen: production.Production, choice: Choice, offline: bool = False
+) -> None:
     """The unions, proven, with what was not fetched hidden."""
-    note_mounted(context, seen, choice)
+    note_mounted(context, seen, choice, offline)
     execution.run(stack.merge(context, choice.union, seen.sample))
     if context.settings.file_storage:
         execution.run(hiding(context, sorted(seen.storages)))
@@ -189,8 +228,9 @@ def hide(context: Context, storages: List[str]) -> None:
 
     Opened by accident it would be copied up whole, live, and perhaps torn.
     """
-    merged = os.path.realpath(str(context.settings.file_storage))
-    if not union.ours(top(read(), merged)):
+    now = read()
+    merged = resolved(str(context.settings.file_storage), now)
+    if not union.ours(top(now, merged)):
         raise RemoteUnusable(merged, "shows no union any more.")
     hidden = [name for name in storages if not os.path.exists(refresh.paths(context, name).local)]
     for name in hidden:
@@ -205,7 +245,10 @@ def summary(context: Context) -> None:
     """What is there now, and what to do next."""
     journal, part = context.journal, context.settings
     kind = (journal.mounted or {}).get("union", "")
-    context.output.say(f"{part.remote} is mounted, read-only, with {kind} on top.")
+    how = "served from here, without a network" if stack.is_offline(context) else "mounted, read-only"
+    context.output.say(f"{part.remote} is {how}, with {kind} on top.")
+    if cache.suffices(part, journal.bases):
+        context.output.say("  Every BLOB is local: Plone asks nothing of production.")
     for _, target in stack.union_targets(part):
         context.output.say(f"  {target}: writes stay in {os.path.basename(target)}.prod")
     for name in (journal.mounted or {}).get("hidden", ()):

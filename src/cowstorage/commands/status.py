@@ -53,6 +53,7 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
     return {
         "part": settings.part,
         "state": state,
+        "offline": stack.is_offline(context),
         "remote": made.get("settings", {}).get("remote", settings.remote),
         "filesystem": made.get("settings", {}).get("filesystem", settings.filesystem),
         "union": made.get("union") or None,
@@ -100,7 +101,7 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
     from cowstorage.system import within
 
     settings = context.mounted or context.settings
-    if stack.state_of(pieces) != stack.MOUNTED or not context.journal.bases:
+    if stack.state_of(pieces) != stack.MOUNTED or not context.journal.bases or stack.is_offline(context):
         return None
     root = context.network.root(settings, context.host)
     try:
@@ -127,7 +128,8 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
 def rows(context: Context, data: Dict[str, Any]) -> List[Tuple[str, str]]:
     """The table for people."""
     state = data["state"]
-    lines: List[Tuple[str, str]] = [("state", state), ("production", f"{data['remote']} ({data['filesystem']})")]
+    shown = f"{state}, offline" if data["offline"] else state
+    lines: List[Tuple[str, str]] = [("state", shown), ("production", f"{data['remote']} ({data['filesystem']})")]
     for mount in data["mounts"]:
         what = mount["state"] + (f": {mount['problem']}" if mount["problem"] else "")
         if mount["name"] == "network" and mount["read_only"]:

@@ -8,7 +8,7 @@ from typing import Iterator, List
 from cowstorage import local, production, refresh, reset, savepoints, stack, trash
 from cowstorage.commands import mount as mounting
 from cowstorage.context import Context
-from cowstorage.output import confirm, counted, human_size
+from cowstorage.output import confirm, human_size
 from cowstorage.plan import Execution, Step, chain, show
 from cowstorage.refresh import Finding
 from cowstorage.settings import mounted_alike
@@ -61,7 +61,8 @@ def renew(context: Context, execution: Execution, pieces: List[stack.Piece]) -> 
     """The network mount, made anew where it is broken, shows another remote, or would hide what is new there."""
     network = [piece for piece in pieces if piece.name == "network"]
     sound = all(piece.state == stack.MOUNTED for piece in network)
-    if sound and mounted_alike(context.mounted, context.settings) and not context.network.keeps_old_news:
+    fresh = not context.network.keeps_old_news and not stack.is_offline(context)
+    if sound and fresh and mounted_alike(context.mounted, context.settings):
         return
     made_with = context.mounted or context.settings
     if any(piece.mount for piece in pieces):
@@ -177,5 +178,4 @@ def summary(context: Context, findings: List[Finding]) -> None:
             finding.state, f"{human_size(base.size)}, fetched whole"
         )
         context.output.say(f"{finding.name} is at production's latest state ({how}).")
-    count = counted(len(findings), "database")
-    context.output.say(f"Local changes are dropped; {count} in place. Next: start your instance.")
+    context.output.say("Local changes are dropped. Next: start your instance.")

@@ -6,7 +6,7 @@ import errno
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
-from cowstorage import mounts, union
+from cowstorage import cache, mounts, union
 from cowstorage.context import Context
 from cowstorage.errors import CowStorageError, UnionUnusable
 from cowstorage.system import Command, within
@@ -62,7 +62,7 @@ def choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str]) -> 
     """The first that works.
 
     :param lowers: of the BLOB union.
-    :param sample: a BLOB below them, to be read.
+    :param sample: a BLOB of production's, to be read.
     :raises UnionUnusable: none does; with every reason.
     """
     return _choose(context, lowers, sample, trial=True)
@@ -102,6 +102,7 @@ def attempt(context: Context, candidate: Union, layer: Layer, sample: Optional[s
     """Mount, prove, unmount; why it doesn't work, or ``None``."""
     run = context.runner.run
     target = layer.merged
+    sample = cache.sample(context.settings, context.journal.bases, sample)
     clean = Command(("rm", "-rf", "--one-file-system", "--", layer.upper, layer.links))
     try:
         _clear(context, target)
