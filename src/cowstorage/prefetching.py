@@ -86,7 +86,7 @@ def tid_of(relative: str) -> str:
 def prepare(context: Context, layout: str) -> None:
     """Make the directories, with no half-fetched files in them, and the marker that makes the cache a lower."""
     settings, place, owner = context.settings, cache.paths(context.settings), owner_of(context)
-    shutil.rmtree(place.incoming, ignore_errors=True)
+    tidy(context)
     if cache.exists(settings) and cache.layout(place.blobs) != layout:
         context.output.say(f"Production's BLOBs are laid out as {layout} now: the old cache is dropped.")
         cache.clear(settings, context.runner)
@@ -97,6 +97,11 @@ def prepare(context: Context, layout: str) -> None:
     with open(os.path.join(place.incoming, cache.LAYOUT), "w", encoding="ascii") as marker:
         marker.write(layout)
     cache.adopt(settings, cache.LAYOUT, len(layout), owner)
+
+
+def tidy(context: Context) -> None:
+    """Files that are not complete are of no use."""
+    shutil.rmtree(cache.paths(context.settings).incoming, ignore_errors=True)
 
 
 def owner_of(context: Context) -> Optional[Tuple[int, int]]:

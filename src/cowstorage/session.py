@@ -20,7 +20,8 @@ class Journal:
     """What the scripts remember between runs, as plain data.
 
     :ivar mounted: how the present mounts were made, or ``None``: ``settings``, ``union``, ``tried`` (pairs of union and
-        reason), ``sample`` (a BLOB's relative path), ``storages`` (production's) and ``hidden`` (those not fetched).
+        reason), ``sample`` (a BLOB's relative path), ``storages`` (production's), ``hidden`` (those not fetched) and
+        ``offline`` (without production).
     :ivar uppers: storage (``filestorage``, ``blobstorage``) → the union that wrote its upper directory.
     :ivar bases: FileStorage file name → ``[size, tid]`` of its last transaction at the last sync.
     :ivar synced: when that was, unix seconds.
@@ -88,12 +89,13 @@ TEXT, NUMBER = of(str), of(int, float)
 SHAPES: Dict[str, Check] = {
     "mounted": optional(
         record(
-            settings=mapping(of(str, list, type(None))),
+            settings=mapping(of(str, list, int, type(None))),
             union=TEXT,
             tried=listing(listing(TEXT)),
             sample=optional(TEXT),
             storages=listing(TEXT),
             hidden=listing(TEXT),
+            offline=optional(of(bool)),
         )
     ),
     "uppers": mapping(TEXT),

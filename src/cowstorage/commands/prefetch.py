@@ -78,6 +78,7 @@ def run(context: Context) -> int:
         evict(context, found)
         fetch(context, production, place, found)
         complete = settle(context, place, found)
+        prefetching.tidy(context)
     finish(context, found, complete)
     return 0
 
