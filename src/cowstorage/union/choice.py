@@ -144,12 +144,20 @@ def prove(candidate: Union, layer: Layer, sample: Optional[str], developer: Tupl
     within(TRIAL_SECONDS, f"using {layer.merged}", lambda: _use(layer, sample), developer)
 
 
+def _deleted(layer: Layer, sample: str) -> bool:
+    """Whether a local pack has removed a BLOB: it is not there, and the upper is not empty.
+
+    A union that shows nothing at all is found by the trial, whose upper is.
+    """
+    return not os.path.lexists(os.path.join(layer.merged, sample)) and bool(os.listdir(layer.upper))
+
+
 def _use(layer: Layer, sample: Optional[str]) -> None:
     """Reads, writes and deletes through the union, and looks for the writes in upper."""
     name = f".cowstorage-{os.getpid()}"
     merged, upper = os.path.join(layer.merged, name), os.path.join(layer.upper, name)
     try:
-        if sample is not None:
+        if sample is not None and not _deleted(layer, sample):
             with open(os.path.join(layer.merged, sample), "rb") as file:
                 file.read(1)
         with open(merged, "xb") as file:
