@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import os
@@ -10,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import IO, Any, Callable, Iterator, List, NamedTuple, NoReturn, Optional
 
 import sh  # noqa: F401  imported before the child gives up the right to read it
@@ -24,8 +26,14 @@ Fault = Callable[[], None]
 
 
 def _import_all() -> None:
+    """What the scripts import at any time: whom the child becomes may not be able to read it."""
     for module in pkgutil.walk_packages(cowstorage.__path__, "cowstorage."):
-        importlib.import_module(module.name)
+        source = Path(str(importlib.import_module(module.name).__file__)).read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for name in [node.module or ""] if isinstance(node, ast.ImportFrom) else names:
+                importlib.import_module(name)
 
 
 _import_all()
