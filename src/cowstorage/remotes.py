@@ -5,7 +5,6 @@ Pure, and the only place where the two are judged; ``settings`` calls it.
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Callable, Dict, Optional, Tuple
 
@@ -65,6 +64,8 @@ def check_filesystem(filesystem: str) -> None:
     known = f"Known are: {', '.join(FILESYSTEMS)}, and any type that mount -t takes."
     if filesystem in OTHER_NAMES:
         raise SettingsError("filesystem", f"write {OTHER_NAMES[filesystem]}, instead of {filesystem}.")
+    import difflib
+
     close = difflib.get_close_matches(filesystem.lower(), FILESYSTEMS, 1, 0.8)
     if close:
         raise SettingsError("filesystem", f"{filesystem} is not known. Did you mean {close[0]}?")
@@ -172,6 +173,8 @@ def _check_rclone_options(options: Tuple[str, ...]) -> None:
     for option in options:
         name = option.partition("=")[0]
         if name not in RCLONE_OPTIONS:
+            import difflib
+
             close = difflib.get_close_matches(name, RCLONE_OPTIONS, 1, 0.6)
             hint = f"Did you mean {close[0]}?" if close else f"These may be set: {', '.join(sorted(RCLONE_OPTIONS))}."
             raise SettingsError("mount-options", f"{name} is none of the flags of rclone that may be set. {hint}")

@@ -5,7 +5,6 @@ Pure: nothing here looks at the file system or runs anything.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -139,6 +138,8 @@ def canonical(options: Mapping[str, str]) -> Dict[str, str]:
             continue
         hyphenated = name.replace("_", "-")
         if hyphenated not in OPTION_NAMES:
+            import difflib
+
             close = difflib.get_close_matches(hyphenated, OPTION_NAMES, 1, 0.6)
             hint = f" Did you mean {close[0]}?" if close else f" Known are: {', '.join(OPTION_NAMES)}."
             raise SettingsError(name, f"there is no such option.{hint}")

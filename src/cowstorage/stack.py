@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from cowstorage import cache, in_use, mounts, network, union
+from cowstorage import mounts, network, union
 from cowstorage.context import Context
 from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable
 from cowstorage.mounts import Mount
 from cowstorage.plan import Step
 from cowstorage.settings import Settings
 from cowstorage.system import Command
-from cowstorage.union.choice import prove, trial_directory
 
 MOUNTED, NOT_MOUNTED, BROKEN = "mounted", "not mounted", "broken"
 
@@ -93,6 +92,8 @@ def lowers(context: Context, storage: str) -> Tuple[str, ...]:
 
     Production is left out where the cache has everything.
     """
+    from cowstorage import cache
+
     local, both, production = choices_of_lowers(context, storage)
     if cache.suffices(context.settings, context.journal.bases):
         return local
@@ -101,6 +102,8 @@ def lowers(context: Context, storage: str) -> Tuple[str, ...]:
 
 def choices_of_lowers(context: Context, storage: str) -> Tuple[Tuple[str, ...], ...]:
     """The lowers with a cache that has everything, with one that hasn't, and without one."""
+    from cowstorage import cache
+
     settings, place = context.settings, cache.paths(context.settings)
     root = context.network.root(settings, context.host)
     if storage == "filestorage":
@@ -150,6 +153,8 @@ def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterato
 
     :param sample: a BLOB of production's.
     """
+    from cowstorage import cache
+
     sample = cache.sample(context.settings, context.journal.bases, sample)
     for storage in union.storages(context.settings):
         layer = union.layer(context.settings, storage, lowers(context, storage), kind.name)
@@ -163,6 +168,8 @@ def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterato
 
 def _prover(context: Context, kind: union.Union, layer: union.Layer, sample: Optional[str]) -> Callable[[], None]:
     def action() -> None:
+        from cowstorage.union.choice import prove
+
         prove(kind, layer, sample, context.developer)
         context.journal.uppers[layer.storage] = kind.name
         for target in () if is_offline(context) else network_targets(context, context.settings):
@@ -192,6 +199,8 @@ def existing(path: str) -> str:
 
 def lift_unions(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
     """Take the unions away, those of an interrupted trial included; whatever isn't ours stays."""
+    from cowstorage.union.choice import trial_directory
+
     targets = union_targets(settings)
     targets.append(("trial", os.path.join(os.path.realpath(trial_directory(settings.location)), "merged")))
     for storage, target in targets[::-1]:
@@ -225,6 +234,8 @@ def _lift(context: Context, mount: Mount, lazy: bool, undo: Tuple[Command, ...])
     def explain(error: CowStorageError) -> CowStorageError:
         if isinstance(error, CommandFailed) and "busy" in error.output.lower():
             unseen = ["a process that you may not see (root: fuser -vm, or look for an open shell)"]
+            from cowstorage import in_use
+
             return InUse([mount.target], in_use.holders([mount.target]) or unseen)
         return error
 
@@ -246,4 +257,6 @@ def refuse_in_use(context: Context, settings: Settings, with_network: bool) -> N
     if settings.file_storage and mounts.place(settings.file_storage) in mounted:
         locks = [os.path.join(settings.file_storage, name + ".lock") for name in context.journal.bases]
     if mounted:
+        from cowstorage import in_use
+
         in_use.refuse(mounted, locks)
