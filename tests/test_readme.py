@@ -30,7 +30,9 @@ def test_renders_without_a_warning(name: str) -> None:
 def rows_of_table(section: str) -> List[List[str]]:
     """The rows of the list-table in a section, cells on one line."""
     body = section_text(section)
-    rows = re.findall(r"^   \* - (.*?)\n     - (.*?)\n     - (.*?)(?=\n   \* -|\n\n|\Z)", body, re.MULTILINE | re.DOTALL)
+    rows = re.findall(
+        r"^   \* - (.*?)\n     - (.*?)\n     - (.*?)(?=\n   \* -|\n\n|\Z)", body, re.MULTILINE | re.DOTALL
+    )
     return [[" ".join(cell.split()) for cell in row] for row in rows]
 
 
@@ -91,3 +93,31 @@ def test_every_part_in_it_is_valid(part: str, options: Dict[str, str]) -> None:
     paths = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
     made = settings.from_options({**paths, **options}, part, "/srv/buildout")
     assert made.remote == options["remote"]
+
+
+def table_of_pins() -> List[List[str]]:
+    """The rows of the table in the section Pins."""
+    section = README[README.index("\nPins\n----\n") :].split("\n\n\n")[0]
+    return [re.split("  +", row.strip()) for row in section.split("=\n")[2].splitlines()[:-1]]
+
+
+def pins_of_plone() -> List[List[str]]:
+    """The same from the matrix of strict buildouts: a line of zc.buildout for each Plone, and the pins used with it."""
+    import test_buildout_matrix as matrix
+
+    result = []
+    for plone, buildout in (("5.2", "3.0.1"), ("6.0", "3.4"), ("6.1", "4.2.0"), ("6.2", "5.2.0"), ("next", "6.0.1")):
+        line = matrix.LINES[buildout]
+        if plone == "5.2":
+            pythons, pins = "3.8", matrix.pins(buildout, "3.8")
+        else:
+            usual = [python for python in line.pythons if (buildout, python) not in matrix.EXCEPTIONS]
+            pythons, pins = f"{usual[0]} to {usual[-1]}", line.pins
+        versions = [pins[name] for name in ("zc.recipe.egg", "ZODB", "sh")]
+        result.append([plone, buildout, pythons, line.tools["setuptools"], *versions])
+    return result
+
+
+def test_pins_are_those_of_the_matrix() -> None:
+    assert table_of_pins() == pins_of_plone()
+    assert dict(row[::6] for row in pins_of_plone())["6.2"] == re.findall(r"^    sh = (\S+)$", README, re.MULTILINE)[0]
