@@ -53,7 +53,12 @@ class NfsServer:
         As the root of version 4: one is needed, and the machine's own root directory can't be exported.
         """
         what = f"127.0.0.1:{path}"
-        command = [needs.program("exportfs", "nfs-kernel-server"), "-o", f"fsid=0,no_subtree_check,insecure,{options}", what]
+        command = [
+            needs.program("exportfs", "nfs-kernel-server"),
+            "-o",
+            f"fsid=0,no_subtree_check,insecure,{options}",
+            what,
+        ]
         subprocess.run(command, check=True)
         self._exported.append(what)
         return what if version.startswith("3") else "127.0.0.1:/"

@@ -15,7 +15,7 @@ MOUNT_SECONDS = 90.0
 OPTIONS = (
     # nfs(5) warns of soft for what writes; we only read, and an error is better than a Plone that can't be stopped.
     "soft",
-    # With soft: an error after 5 + 10 + 15 seconds, since TCP backs off linearly, nfs(5).
+    # With soft: a reader gets its error 15 to 30 seconds after the network is gone, measured; TCP backs off linearly.
     "timeo=50",
     "retrans=2",
     # BLOB directories only ever grow: an hour instead of 30 to 60 seconds spares up to nine questions per BLOB. Files

@@ -1,0 +1,69 @@
+"""The way of the tests' reports out of the machine; the machine itself is proven by tests/network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from machine import boot, parts, relay
+
+pytest_plugins = ["pytester"]
+
+
+def test_each_test_finds_its_reports_and_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / relay.REPORTS
+    lines = [json.dumps({"nodeid": node, "when": when}) for node in ("a", "b") for when in ("setup", "call")]
+    path.write_text("\n".join(lines) + '\n{"nodeid": "b", "when": "tea')
+    reports = relay.read_reports(path)
+    assert {node: [report["when"] for report in found] for node, found in reports.items()} == {
+        "a": ["setup", "call"],
+        "b": ["setup", "call"],
+    }
+
+
+def test_without_any_report_there_are_none(tmp_path: Path) -> None:
+    assert relay.read_reports(tmp_path / relay.REPORTS) == {}
+
+
+def test_the_inner_run_gets_exactly_these_tests(tmp_path: Path) -> None:
+    nodes = ["tests/network/test_nfs.py::test_cycle[v3 it's]", "tests/x.py::test_y"]
+    words = shlex.split(relay.inner_script(nodes, tmp_path))
+    assert words[-2:] == nodes
+    assert f"{relay.INSIDE}={tmp_path / relay.REPORTS}" in words
+
+
+@pytest.mark.parametrize("kinds, known", [((), True), (("proc",), True), (("proc", "nosuchfs"), False)])
+def test_what_the_kernel_at_hand_has(kinds: tuple[str, ...], known: bool) -> None:
+    assert relay.kernel_has(kinds) is known
+
+
+def test_a_machine_that_does_not_come_up_fails_its_tests_with_its_console(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "ready", lambda: None)
+    monkeypatch.setattr(boot, "run", lambda *arguments: "kernel panic")
+    pytester.makeconftest(
+        """
+        from machine import relay
+
+        def pytest_configure(config):
+            config.addinivalue_line("markers", "machine(*types): elsewhere")
+            config.pluginmanager.register(relay.Outer())
+        """
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.machine("nosuchfs")
+        def test_elsewhere(): pass
+
+        def test_here(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*The machine ended before this test did*", "kernel panic"])
