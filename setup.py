@@ -13,7 +13,8 @@ class SourceDistribution(sdist):
 
     def make_distribution(self):
         self.filelist.append("CHANGES.rst")
-        self.filelist.extend(str(path.relative_to(HERE)) for path in sorted((HERE / "tests").rglob("*.py")))
+        tests = [path.relative_to(HERE) for path in sorted((HERE / "tests").rglob("*")) if path.is_file()]
+        self.filelist.extend(str(path) for path in tests if path.suffix != ".pyc")
         super().make_distribution()
 
 
