@@ -201,6 +201,8 @@ def test_interrupted_it_goes_on_where_it_was(make_site: Callable[..., Site]) -> 
     leftover = site.blobs.parent / "incoming" / "0x00"
     leftover.mkdir(parents=True)
     (leftover / "0x01.blob").write_bytes(b"half")
+    for path in (leftover.parent, leftover):
+        os.chown(path, site.buildout.developer.uid, site.buildout.developer.gid)
     site.run("prefetch", check=True)
     assert len(site.cached()) > here
     assert not leftover.exists()

@@ -262,6 +262,9 @@ def names_in(path: str) -> Iterator[str]:
 
 def survey(context: Context, place: Lists, selection: Selection, production: Production, layout: str) -> Survey:
     """Look at the database, the cache and production; writes the lists."""
+    # One BLOB that is larger than all that there is room for would keep every older one out.
+    sizes_allowed = (selection.max_size, selection.limit, context.settings.cache_size)
+    selection = selection._replace(max_size=min((size for size in sizes_allowed if size is not None), default=None))
     needed, cached, cached_size = list_needed(context, place, selection.history, layout)
     missing = 0
     with open(place.sizes, "w", encoding="ascii") as sizes:
@@ -297,7 +300,8 @@ def _bounds(context: Context, place: Lists, selection: Selection) -> Tuple[str, 
     if context.settings.cache_size is not None and cache.exists(context.settings):
         sizes = _sizes(_selected(place, selection, since))
         for _, tid, size in cache.files(context.settings):
-            sizes.add(tid, size)
+            if size <= context.settings.cache_size:
+                sizes.add(tid, size)
         keep = sizes.oldest_within(context.settings.cache_size)
     return max(since, keep), keep
 

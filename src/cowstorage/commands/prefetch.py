@@ -112,7 +112,10 @@ def report(context: Context, found: Survey) -> None:
 
 def evict(context: Context, found: Survey) -> None:
     """Make room for newer BLOBs where ``cache-size`` says so; nothing is taken from below a union."""
-    old = [path for path, tid, _ in cache.files(context.settings) if tid < found.evicted_before]
+    limit = context.settings.cache_size
+    if limit is None:
+        return
+    old = [path for path, tid, size in cache.files(context.settings) if tid < found.evicted_before or size > limit]
     if not old:
         return
     cache.Complete(context.settings).forget()
