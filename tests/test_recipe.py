@@ -58,7 +58,12 @@ def links(tmp_path_factory):
     (own / "src" / "cowstorage").symlink_to(CHECKOUT / "src" / "cowstorage")
     subprocess.run([sys.executable, "setup.py", "-q", "egg_info"], cwd=own, check=True)
     result = {"cowstorage": own / "src"}
-    for name in ("plone.recipe.zeoserver", "plone.recipe.zope2instance", "other.recipe"):
+    for name in (
+        "plone.recipe.zeoserver",
+        "plone.recipe.zope2instance",
+        "collective.recipe.filestorage",
+        "other.recipe",
+    ):
         directory = tmp_path_factory.mktemp("stub")
         module = "stub_" + name.replace(".", "_")
         (directory / f"{module}.py").write_text(STUB)
@@ -308,6 +313,19 @@ def test_warnings_are_shown_every_time(buildout):
     buildout.configure(PART + "[zeo]\nrecipe = plone.recipe.zeoserver\n", "zeo cow-storage")
     for _ in range(2):
         assert "cow-storage: [zeo] has pack-keep-old on (the default)" in buildout.run()
+
+
+def test_extra_storages_are_warned_about(buildout):
+    extra = "[catalog]\nrecipe = collective.recipe.filestorage\nparts = catalog\n"
+    buildout.configure(PART + ZEOSERVER + extra, "zeoserver catalog cow-storage")
+    assert "cow-storage: [catalog] (collective.recipe.filestorage) adds FileStorages" in buildout.run()
+
+
+def test_demo_storage_is_the_reason_given(buildout):
+    buildout.configure(
+        PART + "[instance]\nrecipe = plone.recipe.zope2instance\ndemo-storage = on\n", "instance cow-storage"
+    )
+    assert "[instance] has demo-storage on, which already keeps changes apart" in buildout.fails()
 
 
 def test_typing_errors_in_other_parts_are_still_told_by_buildout(buildout):

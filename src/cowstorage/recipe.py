@@ -58,7 +58,8 @@ class CowStorage:
         self.name = name
         self.logger = logging.getLogger(name)
         try:
-            given, found, self.warnings = _wired(buildout, _own_options(options))
+            given, found, warnings = _wired(buildout, _own_options(options))
+            self.warnings = warnings + _extra_storages(buildout)
             directory = os.path.abspath(buildout["buildout"]["directory"])
             self.settings = options_of_part.from_options(given, name, directory, found)
             options_of_part.check_paths(self.settings)
@@ -146,6 +147,16 @@ def _storage_parts(buildout: Any, instance: str) -> Dict[str, Mapping[str, str]]
     return {
         part: buildout[part] for part in parts if part == instance or wiring.is_storage(_raw_recipe(buildout, part))
     }
+
+
+def _extra_storages(buildout: Any) -> Tuple[str, ...]:
+    """A warning for each part that adds FileStorages which we don't fetch."""
+    parts = buildout["buildout"].get("parts", "").split()
+    return tuple(
+        wiring.extra_storages_warning(part)
+        for part in parts
+        if wiring.recipe_name(_raw_recipe(buildout, part)) == wiring.FILESTORAGE
+    )
 
 
 def _raw_recipe(buildout: Any, section: str) -> str:

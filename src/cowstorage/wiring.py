@@ -14,6 +14,7 @@ from cowstorage.errors import SettingsError
 
 ZEOSERVER = "plone.recipe.zeoserver"
 ZOPE2INSTANCE = "plone.recipe.zope2instance"
+FILESTORAGE = "collective.recipe.filestorage"
 DEFAULT_FILE = "filestorage/Data.fs"
 
 # What the recipes and ZConfig take for true.
@@ -57,6 +58,15 @@ def recipe_name(recipe: str) -> str:
 def is_storage(recipe: str) -> bool:
     """Whether parts of this recipe can say where data is kept."""
     return recipe_name(recipe) in (ZEOSERVER, ZOPE2INSTANCE)
+
+
+def extra_storages_warning(part: str) -> str:
+    """What to say about a part of collective.recipe.filestorage, whose default is ``var/filestorage/NAME/NAME.fs``."""
+    return (
+        f"[{part}] ({FILESTORAGE}) adds FileStorages in directories of their own, which are not fetched: only *.fs "
+        "files directly in production's filestorage are. Below it, one is copied live and whole when it is first "
+        "opened, and may then be damaged. Leave that part out here, or give it a location outside of file-storage."
+    )
 
 
 def find(parts: Mapping[str, Options], directory: str, instance: Optional[str] = None) -> Wiring:
