@@ -18,6 +18,7 @@ from harness.production import Production
 from harness.runtime import Runtime
 from harness.sshd import Sshd
 from harness.workspace import Workspace
+from harness.zope import Workshop
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
@@ -105,6 +106,12 @@ def sshd(make_sshd: Callable[..., Sshd]) -> Sshd:
 def runtime(workspace: Workspace) -> Runtime:
     """A Python with cowstorage for all users."""
     return Runtime(workspace.path / "runtime")
+
+
+@pytest.fixture(scope="session")
+def workshop(workspace: Workspace) -> Workshop:
+    """A zc.buildout with the distributions of ZEO and Zope for all users."""
+    return Workshop(workspace.path / "workshop")
 
 
 @pytest.fixture

@@ -33,6 +33,8 @@ class Buildout:
         self.file_storage = path / "var" / "filestorage"
         self.blob_storage = path / "var" / "blobstorage"
         self.data_fs = self.file_storage / "Data.fs"
+        # What is opened: the file, or ``zeo:HOST:PORT`` while a server has it.
+        self.storage = str(self.data_fs)
         for directory, mode in (
             (path, 0o755),
             (path / "bin", 0o755),
@@ -105,7 +107,7 @@ class Buildout:
         return json.loads(result.stdout) if result.stdout else None
 
     def _database_command(self, verb: str, keywords: Optional[Mapping[str, Any]] = None) -> list[str]:
-        command = [*self.runtime.module("harness.database"), verb, str(self.data_fs), str(self.blob_storage)]
+        command = [*self.runtime.module("harness.database"), verb, self.storage, str(self.blob_storage)]
         return [*command, json.dumps(keywords)] if keywords else command
 
     def _make_directory(self, directory: Path, mode: int) -> None:

@@ -26,6 +26,9 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
 
+# Instead of a file: the address of a ZEO server with shared BLOBs, such as zeo:127.0.0.1:8100.
+ZEO = "zeo:"
+
 SIZES = (4_000, 60_000, 20_000, 250_000, 9_000, 1_000_000)
 
 
@@ -43,18 +46,30 @@ Documents = Dict[str, Document]
 def opened(data_fs: str, blobs: Optional[str], create: bool = False) -> Iterator[DB]:
     """The database, closed again at the end.
 
+    :param data_fs: the file, or ``ZEO`` and the address of a server.
     :param blobs: the BLOB directory; ``None`` for a FileStorage without BLOBs.
     :param create: make a new one.  Otherwise a missing file is an error: FileStorage would make one, and
         empty the BLOB directory.
     """
-    if create == os.path.exists(data_fs):
-        raise FileExistsError(data_fs) if create else FileNotFoundError(data_fs)
-    db = DB(FileStorage(data_fs, create=create, blob_dir=blobs, pack_keep_old=False))
+    if data_fs.startswith(ZEO):
+        db = DB(_client(data_fs[len(ZEO) :], blobs))
+    else:
+        if create == os.path.exists(data_fs):
+            raise FileExistsError(data_fs) if create else FileNotFoundError(data_fs)
+        db = DB(FileStorage(data_fs, create=create, blob_dir=blobs, pack_keep_old=False))
     try:
         yield db
     finally:
         transaction.abort()
         db.close()
+
+
+def _client(address: str, blobs: Optional[str]) -> Any:
+    # Needed by few tests, and not installed for all programs that use this module.
+    from ZEO.ClientStorage import ClientStorage
+
+    host, port = address.split(":")
+    return ClientStorage((host, int(port)), blob_dir=blobs, shared_blob_dir=True, wait_timeout=20)
 
 
 def create(data_fs: str, blobs: Optional[str] = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 FUSE_DEVICE = Path("/dev/fuse")
+MTAB = Path("/etc/mtab")
 ADMIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -33,6 +34,8 @@ def fuse() -> None:
     program("fusermount3", "fuse3")
     if not FUSE_DEVICE.exists() or not stat.S_ISCHR(FUSE_DEVICE.stat().st_mode):
         pytest.fail(f"This test needs {FUSE_DEVICE}: modprobe fuse (in a container: --device /dev/fuse)", pytrace=False)
+    if not MTAB.exists():
+        pytest.fail(f"fusermount3 needs {MTAB} to unmount: ln -s ../proc/self/mounts {MTAB}", pytrace=False)
     if stat.S_IMODE(FUSE_DEVICE.stat().st_mode) & 0o666 != 0o666:
         FUSE_DEVICE.chmod(0o666)
     try:

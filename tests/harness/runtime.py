@@ -30,7 +30,7 @@ class Runtime:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.python = _interpreter()
+        self.python = interpreter()
         self.paths = (str(directory / "src"), str(directory / "site"))
         for package in (cowstorage, harness):
             source = Path(str(package.__file__)).parent
@@ -57,7 +57,8 @@ class Runtime:
         return [self.python, "-c", code]
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
+    """The tests' Python if all may run it, else the system's of the same version."""
     wanted = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for candidate in (sys.executable, f"/usr/bin/python{wanted}", f"/usr/local/bin/python{wanted}"):
         if _runs_for_all(candidate):
@@ -72,7 +73,8 @@ def _interpreter() -> str:
 def _runs_for_all(python: str) -> bool:
     user = accounts.ensure(NOBODY)
     switch = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
-    command = [*switch, python, "-I", "-c", "pass"]
+    # By a shell, since setpriv itself looks the program up with root's capabilities.
+    command = [*switch, "sh", "-c", 'exec "$0" -I -c pass', python]
     return subprocess.run(command, cwd="/", capture_output=True).returncode == 0
 
 

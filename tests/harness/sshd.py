@@ -77,7 +77,7 @@ class Sshd:
         """Serve; at the same port as before, if it was started before."""
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         for _ in range(5):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._write_configuration(port)
             if self._launched(port):
                 self.port = port
@@ -266,7 +266,8 @@ def asked(session: List[str]) -> List[str]:
     return result
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
