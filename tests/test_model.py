@@ -1,0 +1,215 @@
+"""Random sequences of what can happen, on a model and with the real commands, compared after each step.
+
+Takes about a minute; ``COWSTORAGE_MODEL_EXAMPLES=200`` takes an hour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+import pytest
+import transaction
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from cowstorage import cli
+from cowstorage import settings as part
+from harness import cleanup, database
+from harness.production import Production
+from harness.workspace import Workspace
+
+EXAMPLES = int(os.environ.get("COWSTORAGE_MODEL_EXAMPLES", "4"))
+STEPS = 25
+SIZES = [100, 5_000]
+
+
+class State(NamedTuple):
+    """What Data.fs holds, byte for byte, and what a reader sees."""
+
+    content: bytes
+    documents: database.Documents
+
+
+class TimeTravel(RuleBasedStateMachine):
+    """Reality is a buildout over a local production; the model is the states that it can be brought back to."""
+
+    template: Production
+    directory: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp(dir=str(self.directory)))
+        self.production = self.template.copy(self.path / "production")
+        self.here = self.path / "here"
+        for name in ("filestorage", "blobstorage"):
+            (self.here / "var" / name).mkdir(parents=True)
+        os.chmod(self.here / "var" / "blobstorage", 0o700)
+        self.data_fs = str(self.here / "var" / "filestorage" / "Data.fs")
+        self.blobs = str(self.here / "var" / "blobstorage")
+        options = {
+            "remote": str(self.production.path),
+            "filesystem": "directory",
+            "union": "overlay",
+            "file-storage": "var/filestorage",
+            "blob-storage": "var/blobstorage",
+        }
+        self.options = part.to_script(part.from_options(options, "cow-storage", str(self.here)))
+        # The model
+        self.documents: database.Documents = {}
+        self.base = State(b"", {})
+        self.savepoints: Dict[str, State] = {}
+        self.useless: List[str] = []
+        self.packed = False
+
+    @initialize()
+    def mount(self) -> None:
+        self.command("mount")
+        self.synced()
+
+    # Local
+
+    @rule(new=st.integers(0, 2), changed=st.integers(0, 2))
+    def commit(self, new: int, changed: int) -> None:
+        written = database.commit(self.data_fs, self.blobs, new=new, changed=changed, sizes=SIZES)
+        self.documents.update(written)
+
+    @precondition(lambda self: self.documents)
+    @rule()
+    def delete(self) -> None:
+        for name in database.delete(self.data_fs, self.blobs):
+            del self.documents[name]
+
+    @precondition(lambda self: self.has_local_transactions and not self.packed)
+    @rule()
+    def undo(self) -> None:
+        """Take back what the last transaction did, by one more."""
+        with database.opened(self.data_fs, self.blobs) as db:
+            db.undo(db.undoLog(0, 1)[0]["id"])
+            transaction.commit()
+        self.documents = database.read(self.data_fs, self.blobs)
+
+    @rule()
+    def pack(self) -> None:
+        inode = self.local.stat().st_ino
+        database.pack(self.data_fs, self.blobs)
+        if self.local.stat().st_ino != inode:
+            self.packed = True
+            self.useless += self.savepoints
+            self.savepoints = {}
+
+    # Production
+
+    @rule(new=st.integers(0, 2), changed=st.integers(0, 2))
+    def production_commit(self, new: int, changed: int) -> None:
+        self.production.commit(new=new, changed=changed, sizes=SIZES)
+
+    @rule()
+    def production_pack(self) -> None:
+        self.production.pack()
+
+    # Commands
+
+    @rule()
+    def sync(self) -> None:
+        self.command("sync", "--yes")
+        self.synced()
+
+    @rule(name=st.sampled_from(["one", "two"]))
+    def savepoint(self, name: str) -> None:
+        self.command("savepoint", "--force", name)
+        self.savepoints[name] = self.present()
+        self.useless = [other for other in self.useless if other != name]
+
+    @rule()
+    def rollback_to_the_base(self) -> None:
+        self.command("rollback", "--yes")
+        assert self.present() == self.base
+        self.documents = dict(self.base.documents)
+        size = len(self.base.content)
+        self.savepoints = {name: one for name, one in self.savepoints.items() if len(one.content) <= size}
+        self.packed, self.useless = False, []
+
+    @precondition(lambda self: self.savepoints)
+    @rule(data=st.data())
+    def rollback_to_a_savepoint(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.savepoints)))
+        there = self.savepoints[name]
+        self.command("rollback", "--yes", name)
+        assert self.present() == there
+        self.documents = dict(there.documents)
+        size = len(there.content)
+        self.savepoints = {name: one for name, one in self.savepoints.items() if len(one.content) <= size}
+
+    @precondition(lambda self: self.useless)
+    @rule(data=st.data())
+    def rollback_to_what_a_pack_took_away(self, data: st.DataObject) -> None:
+        before = self.present()
+        self.command("rollback", "--yes", data.draw(st.sampled_from(self.useless)), code=1)
+        assert self.present() == before
+
+    # What always holds
+
+    @invariant()
+    def every_object_loads(self) -> None:
+        if self.base.content:
+            assert database.read(self.data_fs, self.blobs) == self.documents
+
+    @invariant()
+    def production_is_untouched(self) -> None:
+        self.production.assert_unchanged()
+
+    @property
+    def local(self) -> Path:
+        """Data.fs beneath the union."""
+        return self.here / "var" / "filestorage.prod" / "Data.fs"
+
+    @property
+    def has_local_transactions(self) -> bool:
+        return bool(self.base.content) and self.local.stat().st_size > len(self.base.content)
+
+    def synced(self) -> None:
+        self.base = State(self.production.data_fs.read_bytes(), self.production.expected())
+        assert self.present() == self.base
+        self.documents = dict(self.base.documents)
+        self.savepoints, self.useless, self.packed = {}, [], False
+
+    def present(self) -> State:
+        return State(self.local.read_bytes(), database.read(self.data_fs, self.blobs))
+
+    def command(self, name: str, *arguments: str, code: int = 0) -> None:
+        """Run a script in this process; it can't be interrupted, and prints nothing."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            result = cli.main(name, self.options, arguments)
+        assert result == code, said.getvalue()
+
+    def teardown(self) -> None:
+        self.command("umount")
+        cleanup.assert_nothing_mounted(self.path)
+        shutil.rmtree(self.path)
+
+
+@pytest.mark.root
+def test_model(workspace: Workspace, production_template: Production) -> None:
+    TimeTravel.template = production_template
+    TimeTravel.directory = workspace.scratch("model")
+    run_state_machine_as_test(
+        TimeTravel,
+        settings=settings(
+            max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
