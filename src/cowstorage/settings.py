@@ -314,6 +314,17 @@ def check_paths(settings: Settings) -> None:
     for option, path in paths.items():
         if _inside(settings.directory, path):
             raise SettingsError(option.partition("'")[0], f"{path} is or contains the buildout directory itself.")
+    check_separate(paths)
+    if settings.filesystem == "directory":
+        _check_directory(settings, paths)
+
+
+def check_separate(paths: Mapping[str, str]) -> None:
+    """Refuse directories that lie in each other.
+
+    :param paths: those of one part, by what they are called in messages.
+    :raises SettingsError: for the first such pair.
+    """
     for option, path in paths.items():
         for other, other_path in paths.items():
             if other != option and _inside(path, other_path):
@@ -322,8 +333,6 @@ def check_paths(settings: Settings) -> None:
                     option.partition("'")[0],
                     f"the {option} {path} lies in the {other} {other_path}. Each needs a directory of its own.",
                 )
-    if settings.filesystem == "directory":
-        _check_directory(settings, paths)
 
 
 def _check_directory(settings: Settings, paths: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from cowstorage.context import Context
 from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable
 from cowstorage.mounts import Mount
 from cowstorage.plan import Step
-from cowstorage.settings import Settings
+from cowstorage.settings import Settings, check_separate, local_paths
 from cowstorage.system import Command
 
 MOUNTED, NOT_MOUNTED, BROKEN = "mounted", "not mounted", "broken"
@@ -188,6 +188,32 @@ def check_room(layer: union.Layer) -> None:
         raise PathUnusable(
             layer.upper, f"is not on the file system of {location}. Set location to a directory beside it."
         )
+
+
+def check_places(context: Context) -> None:
+    """The part's directories are apart from each other whatever links lead to them, and its uppers are the developer's.
+
+    :raises SettingsError: two are one, or lie in each other.
+    :raises PathUnusable: an upper belongs to somebody else.
+    """
+    now = mounts.read()
+    paths = {option: mounts.resolved(path, now) for option, path in local_paths(context.settings).items()}
+    check_separate(paths)
+    for storage in union.storages(context.settings):
+        upper = union.layer(context.settings, storage, (), "").upper
+        owner = os.stat(upper).st_uid if os.path.exists(upper) else context.host.uid
+        if owner not in (context.host.uid, context.host.euid):
+            raise PathUnusable(upper, f"belongs to {user_name(owner)}. What is in it is not yours: move it away.")
+
+
+def user_name(uid: int) -> str:
+    """For people."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def existing(path: str) -> str:

@@ -76,6 +76,7 @@ def check(context: Context) -> None:
     problem = context.network.problem(context.settings, context.host)
     if problem:
         raise CowStorageError(f"filesystem = {context.settings.filesystem}: {problem}")
+    stack.check_places(context)
     for storage in union.storages(context.settings):
         stack.check_room(union.layer(context.settings, storage, (), ""))
     if not context.network.remote:
