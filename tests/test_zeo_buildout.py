@@ -144,6 +144,20 @@ def test_buildout_again(buildout: ZeoBuildout, production: Production, sshd: Ssh
     moved.assert_unchanged()
 
 
+@pytest.mark.parametrize("user_and_union", [("alone", "unionfs-fuse")], ids="-".join, indirect=True)
+def test_built_by_another_user(buildout: ZeoBuildout, production: Production, developers: Developers) -> None:
+    for name in [*scripts(buildout), "../.installed.cfg"]:
+        (buildout.path / "bin" / name).unlink()
+    buildout.build(by=developers.root)
+    assert {entry.uid for entry in scripts(buildout).values()} == {0}
+    buildout.run("mount", check=True)
+    assert buildout.read() == production.expected()
+    buildout.commit(1)
+    buildout.run("sync", "--yes", check=True)
+    buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
 def scripts(buildout: ZeoBuildout) -> Dict[str, tree.Entry]:
     """The scripts of our own part, with their times."""
     return {name: found for name, found in tree.snapshot(buildout.path / "bin").items() if name.startswith("cow-")}
