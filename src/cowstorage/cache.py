@@ -234,7 +234,6 @@ def match(settings: Settings, production: str, runner: Runner) -> None:
 def clear(settings: Settings, runner: Runner) -> None:
     """An end to all of it; what was in it is deleted in the background."""
     Complete(settings).forget()
-    for directory in (paths(settings).blobs, paths(settings).incoming):
-        if os.path.isdir(directory):
-            for command in trash.aside(directory, settings.location):
-                runner.run(command)
+    if os.path.isdir(paths(settings).blobs):
+        for command in trash.aside(paths(settings).blobs, settings.location):
+            runner.run(command)

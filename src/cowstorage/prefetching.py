@@ -84,9 +84,8 @@ def tid_of(relative: str) -> str:
 
 
 def prepare(context: Context, layout: str) -> None:
-    """Make the directories, with no half-fetched files in them, and the marker that makes the cache a lower."""
+    """Make the directories, and the marker that makes the cache a lower."""
     settings, place, owner = context.settings, cache.paths(context.settings), owner_of(context)
-    tidy(context)
     if cache.exists(settings) and cache.layout(place.blobs) != layout:
         context.output.say(f"Production's BLOBs are laid out as {layout} now: the old cache is dropped.")
         cache.clear(settings, context.runner)
@@ -99,9 +98,12 @@ def prepare(context: Context, layout: str) -> None:
     cache.adopt(settings, cache.LAYOUT, len(layout), owner)
 
 
-def tidy(context: Context) -> None:
-    """Files that are not complete are of no use."""
-    shutil.rmtree(cache.paths(context.settings).incoming, ignore_errors=True)
+def clean_incoming(context: Context) -> str:
+    """The directory of what is not complete, without what an interrupted run left."""
+    incoming = cache.paths(context.settings).incoming
+    shutil.rmtree(incoming, ignore_errors=True)
+    os.makedirs(incoming, 0o700, exist_ok=True)
+    return incoming
 
 
 def owner_of(context: Context) -> Optional[Tuple[int, int]]:

@@ -65,8 +65,9 @@ def run(context: Context) -> int:
     if not context.journal.bases:
         raise CowStorageError(f"No local Data.fs tells which BLOBs to fetch. Run {context.script('mount')}.")
     selection = Selection(arguments.max_size, arguments.limit, arguments.newer_than or "", arguments.history)
-    location = context.settings.location
-    with reachable(context), tempfile.TemporaryDirectory(dir=None if arguments.dry_run else location) as scratch:
+    # In the place that the next run clears, for one that is killed.
+    directory = None if arguments.dry_run else prefetching.clean_incoming(context)
+    with reachable(context), tempfile.TemporaryDirectory(dir=directory) as scratch:
         production, place = Production(context), prefetching.lists(scratch)
         layout = production.layout(scratch)
         if not arguments.dry_run:
@@ -78,7 +79,7 @@ def run(context: Context) -> int:
         evict(context, found)
         fetch(context, production, place, found)
         complete = settle(context, place, found)
-        prefetching.tidy(context)
+    prefetching.clean_incoming(context)
     finish(context, found, complete)
     return 0
 
