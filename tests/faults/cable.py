@@ -73,7 +73,11 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.port))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.port))
+                except ConnectionRefusedError:
+                    client.close()
+                    continue
                 self._sockets += [client, server]
                 for one, other in ((client, server), (server, client)):
                     threading.Thread(target=_copy, args=(one, other), daemon=True).start()

@@ -8,19 +8,16 @@ production as a whole, ``rsync.IO_SECONDS`` without a byte, ``mounts.UNMOUNT_SEC
 from __future__ import annotations
 
 import json
-import os
-import signal
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from cowstorage import mounts, rsync
+from cowstorage import mounts
 from cowstorage.network import sshfs
-from cowstorage.system import Command, Runner
 from faults import scripts
 from faults.cable import Cable
 from faults.scripts import Ended
-from harness import cleanup, processes
+from harness import cleanup
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
@@ -113,75 +110,3 @@ def test_while_mounted(site: Site, fault: str) -> None:
     scripts.run(site.buildout, "mount", check=True)
     assert site.status()["local"]["storages"]["Data.fs"]["transactions"] == 1
     scripts.run(site.buildout, "umount", check=True)
-
-
-@pytest.mark.parametrize("union", ["unionfs-fuse"])
-@pytest.mark.parametrize("fault", ["killed", "hung", "cut"])
-@pytest.mark.parametrize("command", ["mount", "sync"])
-def test_before_a_command(site: Site, fault: str, command: str) -> None:
-    """An error in time, nothing left over, and the same command works when the server is back."""
-    FAULTS[fault](site)
-    result = site.run(command, seconds=4 * sshfs.CONNECT_SECONDS + ALIVE + WORK)
-    assert result.returncode == 1
-    assert site.sshd.host in result.stderr
-    site.is_unmounted()
-    REPAIRS[fault](site)
-    scripts.run(site.buildout, command, check=True)
-    scripts.run(site.buildout, "mount", check=True)
-    scripts.run(site.buildout, "umount", check=True)
-
-
-@pytest.mark.parametrize("union", ["unionfs-fuse"])
-def test_in_the_middle_of_a_fetch(site: Site) -> None:
-    """rsync gives up when nothing comes; the local database stays as it was, and the fetch goes on from there."""
-    scripts.run(site.buildout, "mount", check=True)
-    before = site.buildout.data_fs.parent.with_name("filestorage.prod") / "Data.fs"
-    old = before.read_bytes()
-    site.production.commit(20, sizes=[4000])
-    running = scripts.start(site.buildout, "sync", fault=stops_at_rsync)
-    until(lambda: getattr(processes.status(running.pid), "state", "") == "T", "sync has come to rsync", WORK)
-    site.cable.cut()
-    running.send(signal.SIGCONT)
-    result = running.ended(rsync.IO_SECONDS + 2 * ALIVE + WORK)
-    assert result.returncode == 1, result
-    assert before.read_bytes()[: len(old)] == old
-    again = site.run("mount", seconds=WORK)
-    assert again.returncode == 1
-    assert "bin/cow-sync again" in again.stderr
-    site.cable.mend()
-    scripts.run(site.buildout, "sync", check=True)
-    scripts.run(site.buildout, "mount", check=True)
-    assert site.buildout.read() == site.production.expected()
-    scripts.run(site.buildout, "umount", check=True)
-
-
-def stops_at_rsync() -> None:
-    """A fault: the script stops before rsync, until it is continued."""
-    run = Runner.run
-
-    def stop_and_run(self: Runner, command: Command) -> str:
-        if command.argv[0] == "rsync":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        return run(self, command)
-
-    Runner.run = stop_and_run  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("union", ["unionfs-fuse"])
-def test_held_while_dead(site: Site) -> None:
-    """Who holds what is named; --lazy takes it away all the same, and says what that means."""
-    scripts.run(site.buildout, "mount", check=True)
-    shell = site.buildout.developer.popen(["sh", "-c", "cd var/blobstorage && read line"], cwd=site.buildout.path)
-    until(lambda: os.readlink(f"/proc/{shell.pid}/cwd").endswith("blobstorage"), "the shell is in there")
-    site.cable.cut()
-    until(site.broken, "cow-status says that it is broken", ALIVE + WORK)
-    refused = site.run("umount", seconds=2 * ALIVE + WORK)
-    assert refused.returncode == 1
-    assert f"pid {shell.pid}, user {site.buildout.developer.name}: sh -c" in refused.stderr
-    assert "--lazy" in refused.stderr
-    lazy = site.run("umount", "--lazy", seconds=2 * ALIVE + WORK)
-    assert lazy.returncode == 0, lazy
-    assert "can lose what is written" in lazy.stderr
-    cleanup.assert_nothing_mounted(site.buildout.path)
-    shell.kill()
-    shell.wait()
