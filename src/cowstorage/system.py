@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import select
 import shlex
 import shutil
@@ -339,6 +338,8 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
     os.waitpid(child, 0)
     if not answer:
         raise CowStorageError(f"A check ended without an answer: {what}.")
+    import pickle
+
     good, value = pickle.loads(answer)
     if good:
         return value  # type: ignore[no-any-return]
@@ -347,6 +348,8 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
 
 def _answer(writing: int, function: Callable[[], Any], user: Optional[Tuple[int, int]]) -> None:
     """The child's side of ``within``; never returns, and runs none of the parent's clean-up."""
+    import pickle
+
     try:
         for number in INTERRUPTS:
             signal.signal(number, signal.SIG_DFL)
