@@ -60,10 +60,10 @@ def script(tmp_path: Path) -> str:
     return STATUS.format(path=sys.path, options=options)
 
 
-def test_status_takes_twice_a_bare_interpreter_at_the_most(script: str) -> None:
+def test_status_takes_little_more_than_twice_a_bare_interpreter(script: str) -> None:
     timed(script)  # Compiles.
-    # The least of several: what is more is other work on the machine.
-    assert min(timed(script)) <= 2 * min(timed(BARE))
+    # The least of several: what is more is other work on the machine. argparse alone is a third of it.
+    assert min(timed(script)) <= 2.5 * min(timed(BARE))
 
 
 def test_status_needs_neither_zodb_nor_sh(script: str) -> None:
