@@ -62,7 +62,7 @@ def script(tmp_path: Path) -> str:
 
 def test_status_takes_little_more_than_twice_a_bare_interpreter(script: str) -> None:
     timed(script)  # Compiles.
-    # The least of several: what is more is other work on the machine. argparse alone is a third of it.
+    # The least of several: what is more is other work on the machine.
     assert min(timed(script)) <= 2.5 * min(timed(BARE))
 
 
