@@ -1,4 +1,4 @@
-"""SIGKILL at every point of every command, and at random instants; reboots; SIGINT and SIGTERM.
+"""SIGKILL at every point of every command, and at random instants; reboots.
 
 ``COWSTORAGE_TEST_KILLS=200`` kills each command at that many random instants instead of 20, and at every point
 instead of every second one; ``COWSTORAGE_TEST_SEED=2`` chooses other instants, and the points in between.
@@ -14,10 +14,8 @@ import time
 import pytest
 
 from faults import scripts
-from faults.conftest import REMOTE
 from faults.points import killed_at
 from faults.scene import AGAIN, Scene
-from stacks import Stack
 
 KILLS = int(os.environ.get("COWSTORAGE_TEST_KILLS", "20"))
 SEED = int(os.environ.get("COWSTORAGE_TEST_SEED", "1"))
@@ -41,22 +39,6 @@ def test_every_point(scene: Scene, command: str) -> None:
     assert number > 2
 
 
-@pytest.mark.parametrize("stack", [REMOTE], ids=str)
-@pytest.mark.parametrize("command", COMMANDS)
-def test_some_points_over_sshfs(scene: Scene, stack: Stack, command: str) -> None:
-    """Every seventeenth point; a reboot after every second of them."""
-    before = scene.production.snapshot()
-    for number in range(0, 1000, 17):
-        scene.prepare(command)
-        result = scene.run(command, *AGAIN[command], fault=killed_at(number))
-        if number % 2:
-            scene.reboot()
-        finishes(scene, command, before, f"killed at point {number}")
-        if result.returncode == 0:
-            break
-    assert number > 0
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_random_instants(scene: Scene, command: str) -> None:
     before = scene.production.snapshot()
@@ -73,24 +55,6 @@ def test_random_instants(scene: Scene, command: str) -> None:
         running.send(signal.SIGKILL)
         running.ended()
         finishes(scene, command, before, f"kill {number}, after {instant:.4f} of {length:.4f} seconds")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["mount", "sync", "umount", "rollback"])
-def test_interrupted(scene: Scene, command: str, number: int) -> None:
-    """At every twentieth point: what was done is undone, the exit code says which signal it was."""
-    before = scene.production.snapshot()
-    for point in range(1 + number, 1000, 20):
-        scene.prepare(command)
-        was = scene.mounted()
-        result = scene.run(command, *AGAIN[command], fault=killed_at(point, number))
-        if result.returncode == 0:
-            break
-        assert result.returncode == 128 + number
-        assert "Interrupted" in result.stderr
-        assert scene.mounted() == was or scene.journal().unfinished or scene.journal().operation is None, point
-        finishes(scene, command, before, f"interrupted at point {point}")
-    assert point > 1
 
 
 def finishes(scene: Scene, command: str, before: object, what: str) -> None:
