@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
 
-from cowstorage.errors import CowStorageError
+from cowstorage.errors import CowStorageError, Interrupted
 from cowstorage.settings import Settings, from_script
 
 LOCK_SECONDS = 10.0
@@ -67,7 +67,7 @@ def main(name: str, options: Mapping[str, Any], argv: Optional[Sequence[str]] = 
     arguments = parser(name, settings).parse_args(argv)
     try:
         return _run(name, settings, arguments)
-    except CowStorageError as error:
+    except (CowStorageError, Interrupted) as error:
         print(f"{settings.prefix}-{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

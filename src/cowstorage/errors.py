@@ -170,8 +170,11 @@ class Unfinished(CowStorageError):
         super().__init__(f"An earlier {command} was interrupted. {advice}")
 
 
-class Interrupted(CowStorageError):
-    """SIGINT or SIGTERM arrived; exit code 128 + signal number, as shells have it."""
+class Interrupted(BaseException):
+    """SIGHUP, SIGINT or SIGTERM arrived; exit code 128 + signal number, as shells have it.
+
+    No ``CowStorageError``, nor an ``Exception``: nothing that copes with a failure may cope with it.
+    """
 
     def __init__(self, signal_number: int):
         self.signal_number = signal_number

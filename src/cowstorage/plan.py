@@ -62,6 +62,7 @@ class Execution:
     def __exit__(self, kind: Any, error: Optional[BaseException], traceback: Any) -> None:
         if error is not None:
             self.undo()
+            self.remember(None)
 
     def run(self, plan: Plan) -> None:
         """Run each step before the next one is asked for."""
@@ -78,7 +79,7 @@ class Execution:
             for command in step.commands:
                 self.runner.run(command)
         except CowStorageError as error:
-            if step.explain is None or isinstance(error, Interrupted):
+            if step.explain is None:
                 raise
             raise step.explain(error) from error
         if step.action is not None:

@@ -342,7 +342,7 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
 
     good, value = pickle.loads(answer)
     if good:
-        return value  # type: ignore[no-any-return]
+        return value
     raise value
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at every point of every command, and at random instants; reboots.
+"""SIGKILL at every point of every command, and at random instants; reboots; SIGHUP, SIGINT and SIGTERM.
 
 ``COWSTORAGE_TEST_KILLS=200`` kills each command at that many random instants instead of 20, and at every point
 instead of every second one; ``COWSTORAGE_TEST_SEED=2`` chooses other instants, and the points in between.
@@ -55,6 +55,24 @@ def test_random_instants(scene: Scene, command: str) -> None:
         running.send(signal.SIGKILL)
         running.ended()
         finishes(scene, command, before, f"kill {number}, after {instant:.4f} of {length:.4f} seconds")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["mount", "sync", "umount", "rollback"])
+def test_interrupted(scene: Scene, command: str, number: int) -> None:
+    """At every twentieth point: what was done is undone, the exit code says which signal it was."""
+    before = scene.production.snapshot()
+    for point in range(1 + number, 1000, 20):
+        scene.prepare(command)
+        was = scene.mounted()
+        result = scene.run(command, *AGAIN[command], fault=killed_at(point, number))
+        if result.returncode == 0:
+            break
+        assert result.returncode == 128 + number
+        assert "Interrupted" in result.stderr
+        assert scene.mounted() == was or scene.journal().unfinished or scene.journal().operation is None, point
+        finishes(scene, command, before, f"interrupted at point {point}")
+    assert point > 1
 
 
 def finishes(scene: Scene, command: str, before: object, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Iterator, List
 from cowstorage import local, refresh, reset, savepoints, stack, trash
 from cowstorage.commands import mount as mounting
 from cowstorage.context import Context
-from cowstorage.errors import CowStorageError, Interrupted, Unfinished
+from cowstorage.errors import CowStorageError, Unfinished
 from cowstorage.output import confirm
 from cowstorage.plan import Step, chain, show
 from cowstorage.savepoints import Place
@@ -85,8 +85,6 @@ def lay_again(context: Context, place: Place) -> None:
         with context.execution() as execution:
             mounting.lay_again(context, execution)
             execution.keep()
-    except Interrupted:
-        raise
     except CowStorageError as error:
         raise CowStorageError(
             f"The database is back at {place.label}, but the unions could not be laid again:\n{error}\n"

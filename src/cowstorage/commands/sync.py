@@ -41,10 +41,10 @@ def run(context: Context) -> int:
         # From here on the old state is given up: what fails is finished by the same command again.
         context.begin(f"bin/{context.command}", had_unions)
         execution.keep()
-        execution.run(chain(stack.lift_unions(context, made_with), drop(context)))
-        execution.run(fetch(context, findings, seen))
+        # Not to be undone: that would show a database that is half the old one, half the new.
+        context.execution().run(chain(stack.lift_unions(context, made_with), drop(context)))
+        context.execution().run(fetch(context, findings, seen))
         context.finish()
-        execution.keep()
         if choice:
             mounting.lay(context, execution, seen, choice)
             execution.keep()

@@ -36,7 +36,13 @@ def run(context: Context) -> int:
     else:
         context.output.warn(LAZY_WARNING)
     steps = list(plan)
-    context.execution().run(steps)
+    execution = context.execution()
+    if lazy:
+        execution.run(steps)
+    else:
+        with execution:
+            execution.run(steps)
+            execution.keep()
     context.journal.mounted = None
     context.save()
     trash.empty(context.settings.location, context.runner)
