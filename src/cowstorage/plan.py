@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
-from cowstorage.errors import CowStorageError, Interrupted
+from cowstorage.errors import CommandFailed, CowStorageError, Interrupted
 from cowstorage.output import Output
 from cowstorage.system import INTERRUPTS, Command, Runner, shell_line
 
@@ -17,6 +18,7 @@ class Step(NamedTuple):
     :param commands: the programs to run, in order.
     :param action: what no program does; called after the commands.
     :param undo: the programs that take it back.
+    :param patience: seconds for which a command that finds something busy is tried again.
     :param explain: turns the error of a failed command into one that says what it means.
     """
 
@@ -25,6 +27,7 @@ class Step(NamedTuple):
     action: Optional[Callable[[], None]] = None
     undo: Tuple[Command, ...] = ()
     explain: Optional[Callable[[CowStorageError], CowStorageError]] = None
+    patience: float = 0.0
 
 
 Plan = Iterable[Step]
@@ -77,13 +80,24 @@ class Execution:
     def _perform(self, step: Step) -> None:
         try:
             for command in step.commands:
-                self.runner.run(command)
+                self._run(command, step.patience)
         except CowStorageError as error:
             if step.explain is None:
                 raise
             raise step.explain(error) from error
         if step.action is not None:
             step.action()
+
+    def _run(self, command: Command, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self.runner.run(command)
+                return
+            except CommandFailed as error:
+                if "busy" not in error.output.lower() or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.1)
 
     def keep(self) -> None:
         """What was done so far is to stay, whatever comes."""

@@ -13,6 +13,9 @@ from cowstorage.plan import Step
 from cowstorage.settings import Settings, check_separate, local_paths
 from cowstorage.system import Command
 
+# The daemon of a FUSE union closes its lower a moment after its unmounting.
+LETTING_GO_SECONDS = 3.0
+
 MOUNTED, NOT_MOUNTED, BROKEN = "mounted", "not mounted", "broken"
 
 
@@ -248,7 +251,7 @@ def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator
     back_end = network.get(settings.filesystem)
     for attachment in back_end.attachments(settings, context.host)[::-1]:
         for mount in mounts.at_or_below(mounts.read(), mounts.place(attachment.target)):
-            yield _lift(context, mount, lazy, attachment.commands)
+            yield _lift(context, mount, lazy, attachment.commands)._replace(patience=LETTING_GO_SECONDS)
     if not lazy:
         yield Step(
             f"Wait for {settings.filesystem} to end",

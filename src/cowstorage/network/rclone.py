@@ -23,7 +23,7 @@ END_SECONDS = 20.0
 LAST_WITHOUT_XATTR = (1, 60)
 
 FLAGS = (
-    # Whatever was read once is on disk, across mounts: BLOBs never change. A year instead of an hour, in hours for rclone 1.60.
+    # Whatever was read once is on disk, across mounts: BLOBs never change.  A year, not an hour; 1.60 wants hours.
     "vfs-cache-mode=full",
     "vfs-cache-max-age=8760h",
     # A listing costs a round trip per directory. An hour is what cow-status may lag; cow-sync mounts anew.
