@@ -127,7 +127,7 @@ def test_a_server_that_is_gone_is_said_and_can_be_unmounted(
     buildout.run("mount", check=True)
     sshd.stop()
     assert buildout.run("status", timeout=120).returncode in (0, 4)
-    # What cow-status asked the dead server may still wait for its answer, and keeps the mount busy until rclone gives up.
+    # What asked the dead server may still wait for its answer, and keeps the mount busy for a moment.
     until(lambda: buildout.run("umount", timeout=120).returncode == 0, "it is unmounted", 120)
     assert servers(buildout.settings.mount_point) == ()
     sshd.start()
