@@ -127,9 +127,7 @@ def _root_commands(context: Context) -> Iterator[Command]:
         for storage in union.storages(context.settings)
         for lowers in stack.choices_of_lowers(context, storage)
     ]
-    layers += [
-        trial_layer(context, lowers, overlay.name) for lowers in stack.choices_of_lowers(context, "blobstorage")
-    ]
+    layers += [trial_layer(context, lowers, overlay.name) for lowers in stack.choices_of_lowers(context, "blobstorage")]
     for layer in layers:
         yield overlay.mount(layer, context.host)
         yield mounts.unmount_command(layer.merged, by_developer=False)

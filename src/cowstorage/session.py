@@ -102,9 +102,7 @@ SHAPES: Dict[str, Check] = {
     "bases": mapping(is_position),
     "synced": optional(NUMBER),
     "remote": optional(TEXT),
-    "savepoints": mapping(
-        record(time=NUMBER, positions=mapping(is_position), inodes=optional(mapping(of(int))))
-    ),
+    "savepoints": mapping(record(time=NUMBER, positions=mapping(is_position), inodes=optional(mapping(of(int))))),
     "operation": optional(record(command=TEXT, step=TEXT)),
     "unfinished": optional(record(command=TEXT, again=TEXT, mounted=of(bool))),
 }

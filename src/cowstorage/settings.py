@@ -373,9 +373,7 @@ def mounted_alike(one: Optional[Settings], other: Settings) -> bool:
     """Whether two settings make the same mounts; what only rsync or people read does not matter."""
 
     def bare(settings: Settings) -> Settings:
-        return settings._replace(
-            part="", prefix="", found="", rsync_remote=None, rsync_options=None, cache_size=None
-        )
+        return settings._replace(part="", prefix="", found="", rsync_remote=None, rsync_options=None, cache_size=None)
 
     return one is not None and bare(one) == bare(other)
 

@@ -43,7 +43,9 @@ CHANGES: Dict[str, Callable[[Production, Path], Dict[str, str]]] = {
     "mount-point": lambda production, scratch: {"mount-point": "var/elsewhere"},
     "paths": lambda production, scratch: {"file-storage": "var/fs", "blob-storage": "var/bs"},
     "script-prefix": lambda production, scratch: {
-        "script-prefix": "acceptance", "location": "var/cow-storage", "mount-point": "var/prod"
+        "script-prefix": "acceptance",
+        "location": "var/cow-storage",
+        "mount-point": "var/prod",
     },
 }
 

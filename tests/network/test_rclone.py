@@ -12,10 +12,9 @@ from harness import needs
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
-from harness.polling import until
 from harness.production import Production
 from harness.sshd import Sshd
-from network.cycle import status, whole_cycle
+from network.cycle import whole_cycle
 
 pytestmark = pytest.mark.usefixtures("fuse", "installed")
 
@@ -118,19 +117,3 @@ def test_a_remote_that_rclone_does_not_know_is_said(make: Callable[..., Buildout
     refused = make(developers.alone, "unionfs-fuse", "elsewhere").run("mount", timeout=120)
     assert refused.returncode == 1
     assert "rclone has no remote of that name" in refused.stderr
-
-
-def test_a_server_that_is_gone_is_said_and_can_be_unmounted(
-    make: Callable[..., Buildout], production: Production, developers: Developers, sshd: Sshd
-) -> None:
-    buildout = make(developers.alone, "unionfs-fuse")
-    buildout.run("mount", check=True)
-    sshd.stop()
-    assert buildout.run("status", timeout=120).returncode in (0, 4)
-    # What asked the dead server may still wait for its answer, and keeps the mount busy for a moment.
-    until(lambda: buildout.run("umount", timeout=120).returncode == 0, "it is unmounted", 120)
-    assert servers(buildout.settings.mount_point) == ()
-    sshd.start()
-    buildout.run("mount", check=True)
-    assert status(buildout)["state"] == "mounted"
-    buildout.run("umount", check=True)

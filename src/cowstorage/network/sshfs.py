@@ -24,8 +24,11 @@ READ_ONLY_SERVER = (
 )
 
 DIAGNOSES = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "the server's host key has changed. If the server was replaced on "
-     "purpose, run ssh-keygen -R {host} and log in once with ssh; else somebody may be listening."),
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "the server's host key has changed. If the server was replaced on "
+        "purpose, run ssh-keygen -R {host} and log in once with ssh; else somebody may be listening.",
+    ),
     ("Host key verification failed", "the server's host key is not known yet. Log in once with ssh to accept it."),
     ("Could not resolve hostname", "there is no host of that name. Look at remote in the part, or at your network."),
     ("Permission denied", "the server rejected the key or password. Try: ssh {login}"),
