@@ -87,7 +87,7 @@ def parts_in_examples() -> List[Any]:
     return found
 
 
-@pytest.mark.parametrize(("part", "options"), parts_in_examples())
+@pytest.mark.parametrize("part, options", parts_in_examples())
 def test_every_part_in_it_is_valid(part: str, options: Dict[str, str]) -> None:
     assert options["recipe"] == "cowstorage"
     paths = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
