@@ -55,8 +55,8 @@ def fetch(
     argv = ["rsync", "--times", "--inplace", f"--timeout={IO_SECONDS}", *options]
     if progress:
         argv.append("--info=progress2")
-    if append:
-        argv.append("--append")
+    # A file of the same size and time that was found damaged must not be taken for the same.
+    argv.append("--append" if append else "--ignore-times")
     argv += [*_reached(source, ssh), "--", source.spec, target.path]
     return Command(tuple(argv), limit=None, shows=progress)
 
