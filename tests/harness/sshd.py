@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Optional, Set
 
-from harness import cleanup, needs, processes, production
+from harness import needs, processes, production
 from harness.polling import until
 
 SFTP_SERVERS = (
@@ -38,10 +38,11 @@ WRITE_REQUEST = re.compile(
 BEGINNING = re.compile(r"received client version ")
 NOT_ANNOUNCED = re.compile(r"Refusing (posix-rename|hardlink|fsync|lsetstat|copy-data) request in read-only mode$")
 
-# $1 the number of mounts to let go, those mounts, then pairs of a wrapper and what it is mounted over, then "--".
+# Lets go of the unions of all tests, whose daemons would live as long as this copy of their mounts; then mounts the
+# pairs of a wrapper and what it is mounted over that come before "--".
 LAUNCH = r"""
-count=$1; shift
-while [ "$count" -gt 0 ]; do umount -c -l -- "$1" || true; shift; count=$((count - 1)); done
+awk '/\/cowstorage-tests-/ && / - (fuse|overlay)/ { gsub(/\\040/, " ", $5); gsub(/\\134/, "\\\\", $5); print $5 }' \
+    /proc/self/mountinfo | tac | while IFS= read -r point; do umount -c -l -- "$point" || true; done
 while [ "$1" != -- ]; do mount --bind -- "$1" "$2"; shift 2; done
 shift
 exec "$@"
@@ -221,11 +222,9 @@ class Sshd:
 
     def _launched(self, port: int) -> bool:
         """Start it; False if somebody else has taken the port."""
-        mounts = cleanup.mounts_below(self.directory.parent)
-        unions = [mount.point for mount in mounts if mount.type.startswith(("fuse", "overlay"))]
         bound = [str(path) for pair in self._over.items() for path in pair]
         sshd = [self.program, "-D", "-f", str(self.directory / "sshd_config"), "-E", str(self.log)]
-        command = ["unshare", "--mount", "sh", "-ec", LAUNCH, "sh", str(len(unions)), *unions, *bound, "--", *sshd]
+        command = ["unshare", "--mount", "sh", "-ec", LAUNCH, "sh", *bound, "--", *sshd]
         self.log.write_text("")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
