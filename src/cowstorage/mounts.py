@@ -103,16 +103,6 @@ def at_or_below(mounts: Iterable[Mount], path: str) -> List[Mount]:
     return [mount for mount in mounts if mount.target == path or mount.target.startswith(prefix)][::-1]
 
 
-def containing(mounts: Iterable[Mount], path: str) -> Optional[Mount]:
-    """The mount that ``path`` lies in."""
-    found = None
-    for mount in mounts:
-        inside = path == mount.target or path.startswith(mount.target.rstrip("/") + "/")
-        if inside and (found is None or len(mount.target) >= len(found.target)):
-            found = mount
-    return found
-
-
 def is_read_only(mount: Mount) -> bool:
     """Whether no write can pass.
 

@@ -91,6 +91,21 @@ class Network:
         return RemoteUnusable(settings.remote, str(error))
 
 
+class DevelopersMount(Network):
+    """One that the developer mounts with FUSE, without root, and that hides from root unless /etc/fuse.conf allows."""
+
+    def problem(self, settings: Settings, host: Host) -> Optional[str]:
+        problem = super().problem(settings, host)
+        if problem is None and not host.fuse:
+            return "/dev/fuse can't be opened by you"
+        return problem
+
+    def root_may_look(self, settings: Settings, host: Host) -> Optional[str]:
+        if host.euid == 0 or host.user_allow_other:
+            return None
+        return f"root can't look into your {self.name} mount. Add a line user_allow_other to /etc/fuse.conf"
+
+
 def mount_command(kind: str, options: Tuple[str, ...], source: str, target: str, limit: float) -> Command:
     """mount(8) by root; ``--`` since a source may begin with a dash."""
     return Command(("mount", "-t", kind, "-o", ",".join(options), "--", source, target), root=True, limit=limit)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
-from cowstorage.network import Attachment, Network, diagnosed, mount_point
+from cowstorage.network import Attachment, DevelopersMount, diagnosed, mount_point
 from cowstorage.settings import Settings
 from cowstorage.system import Command, Runner, run_program
 
@@ -51,7 +51,7 @@ DIAGNOSES = (
 )
 
 
-class Rclone(Network):
+class Rclone(DevelopersMount):
     """rclone, mounted by the developer, whose configuration it uses.
 
     Without ``--log-file``: rclone's daemon would keep our pipes with it.
@@ -60,17 +60,6 @@ class Rclone(Network):
     name = "rclone"
     types = ("fuse.rclone",)
     programs = ("rclone", "fusermount3")
-
-    def problem(self, settings: Settings, host: Host) -> Optional[str]:
-        problem = super().problem(settings, host)
-        if problem is None and not host.fuse:
-            return "/dev/fuse can't be opened by you"
-        return problem
-
-    def root_may_look(self, settings: Settings, host: Host) -> Optional[str]:
-        if host.euid == 0 or host.user_allow_other:
-            return None
-        return "root can't look into your rclone mount. Add a line user_allow_other to /etc/fuse.conf"
 
     def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
         verb = "mount2" if host.rclone <= LAST_WITHOUT_XATTR else "mount"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, List, Mapping, Optional, Tuple
+from typing import ClassVar, List, Mapping, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
-from cowstorage.network import Attachment, Network
+from cowstorage.network import Attachment, DevelopersMount, mount_point
 from cowstorage.rsync import Source
 from cowstorage.settings import Settings
 from cowstorage.system import Command, Runner, run_program
@@ -74,7 +74,7 @@ def ssh_command_option(argv: Tuple[str, ...]) -> str:
     return fuse_option("ssh_command", " ".join(argument.replace(" ", "\\ ") for argument in argv))
 
 
-class SSHFS(Network):
+class SSHFS(DevelopersMount):
     """sshfs, mounted by the developer, never by sudo: the keys and the agent are theirs.
 
     No ``reconnect``: with it a connection lost in the middle of a read may look like the end of the file
@@ -89,17 +89,6 @@ class SSHFS(Network):
         "of a BLOB against 13. Set union = fuse-overlayfs to use it all the same"
     }
 
-    def problem(self, settings: Settings, host: Host) -> Optional[str]:
-        problem = super().problem(settings, host)
-        if problem is None and not host.fuse:
-            return "/dev/fuse can't be opened by you"
-        return problem
-
-    def root_may_look(self, settings: Settings, host: Host) -> Optional[str]:
-        if host.euid == 0 or host.user_allow_other:
-            return None
-        return "root can't look into your sshfs mount. Add a line user_allow_other to /etc/fuse.conf"
-
     def attachments(self, settings: Settings, host: Host) -> Tuple[Attachment, ...]:
         first = self._argv(settings, host, read_only_server=True)
         plain = self._argv(settings, host, read_only_server=False)
@@ -107,8 +96,7 @@ class SSHFS(Network):
         command = Command(plain, limit=MOUNT_SECONDS)
         if not own_server:
             command = Command(first, limit=MOUNT_SECONDS, fallback=plain)
-        directory = Command(("mkdir", "-p", "-m", "0700", "--", settings.mount_point))
-        return (Attachment(settings.mount_point, (directory, command)),)
+        return (Attachment(settings.mount_point, (mount_point(settings), command)),)
 
     def _argv(self, settings: Settings, host: Host, read_only_server: bool) -> Tuple[str, ...]:
         options: List[str] = [
