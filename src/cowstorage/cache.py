@@ -14,8 +14,9 @@ from array import array
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import trash
+from cowstorage.children import within
 from cowstorage.settings import Settings
-from cowstorage.system import Runner, within
+from cowstorage.system import Runner
 
 LAYOUT = ".layout"
 # Files that are looked at before a mount leaves production out: 3 ms, whatever there is in the cache.

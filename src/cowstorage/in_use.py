@@ -8,8 +8,8 @@ import pwd
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Set
 
 from cowstorage import mounts
+from cowstorage.children import within
 from cowstorage.errors import InUse, TimeLimit
-from cowstorage.system import within
 
 # A FUSE union holds its layers open: it goes when it is unmounted, and nobody has to stop it.
 FUSE_UNIONS = frozenset(("fuse-overlayfs", "unionfs", "unionfs-fuse", "sshfs", "rclone"))

@@ -7,8 +7,9 @@ import os
 import re
 from typing import Iterable, List, NamedTuple, Optional, Tuple
 
+from cowstorage.children import within
 from cowstorage.errors import NotReadOnly, TimeLimit
-from cowstorage.system import Command, within
+from cowstorage.system import Command
 
 MOUNTINFO = "/proc/self/mountinfo"
 PROBE_SECONDS = 15.0

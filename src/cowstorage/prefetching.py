@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import blobs, cache, filestorage, refresh, rsync
+from cowstorage.children import within
 from cowstorage.context import Context
 from cowstorage.errors import CommandFailed, PathUnusable, RemoteUnusable
-from cowstorage.system import within
 
 # rsync(1): some files vanished, or could not be read; the others came.
 PARTIAL = (23, 24)

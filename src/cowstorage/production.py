@@ -7,9 +7,9 @@ import stat
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from cowstorage import network
+from cowstorage.children import within
 from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.settings import Settings
-from cowstorage.system import within
 
 LOOK_SECONDS = 60.0
 # Directory listings that the search for one BLOB may cost; the bushy layout needs nine.

@@ -7,6 +7,7 @@ import time
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage import filestorage, rsync
+from cowstorage.children import within
 from cowstorage.context import Context
 from cowstorage.errors import CowStorageError, DamagedDatabase, PathUnusable
 from cowstorage.filestorage import Position
@@ -14,7 +15,7 @@ from cowstorage.fsreader import MAGIC_SIZE, NO_TID, Reader
 from cowstorage.output import human_size, local_time
 from cowstorage.plan import Step
 from cowstorage.production import Production
-from cowstorage.system import Command, within
+from cowstorage.system import Command
 from cowstorage.union import given
 
 CURRENT, GROWN, PACKED, REPLACED, MISSING = "current", "grown", "packed", "replaced", "missing"

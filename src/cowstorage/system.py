@@ -10,11 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, TypeVar
+from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
-
-T = TypeVar("T")
 
 # The Debian package that has the program, where the names differ.
 PACKAGES = {
@@ -306,83 +304,3 @@ def _end(pid: int, argv: Tuple[str, ...], number: int) -> None:
                 run_program(relay, limit=KILL_SECONDS)
         if _ends(pid, KILL_SECONDS):
             return
-
-
-def within(seconds: float, what: str, function: Callable[[], T], user: Optional[Tuple[int, int]] = None) -> T:
-    """Call ``function`` in a child process that is given up after a time.
-
-    For whatever may block on a dead network.  A child in state D can't be killed: it is left to die alone.
-
-    :param what: said in the error: what did not answer.
-    :param function: its result or exception must be picklable.
-    :param user: (uid, gid) to be for it; needs root.
-    :raises TimeLimit: after ``seconds``.
-    """
-    reading, writing = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _answer(writing, function, user)
-    os.close(writing)
-    answer = None
-    try:
-        answer = _collect(reading, time.monotonic() + seconds)
-    finally:
-        if answer is None:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, os.WNOHANG)
-    if answer is None:
-        raise TimeLimit(what, seconds)
-    os.waitpid(child, 0)
-    if not answer:
-        raise CowStorageError(f"A check ended without an answer: {what}.")
-    import pickle
-
-    good, value = pickle.loads(answer)
-    if good:
-        return value
-    raise value
-
-
-def _answer(writing: int, function: Callable[[], Any], user: Optional[Tuple[int, int]]) -> None:
-    """The child's side of ``within``; never returns, and runs none of the parent's clean-up."""
-    import pickle
-
-    try:
-        for number in INTERRUPTS:
-            signal.signal(number, signal.SIG_DFL)
-        # A child that hangs for ever must not keep our lock with it.
-        os.closerange(3, writing)
-        os.closerange(writing + 1, 1024)
-        if user and os.geteuid() == 0 and user[0] != 0:
-            os.setgroups([user[1]])
-            os.setgid(user[1])
-            os.setuid(user[0])
-        try:
-            answer = pickle.dumps((True, function()))
-        except Exception as error:
-            try:
-                answer = pickle.dumps((False, error))
-                pickle.loads(answer)
-            except Exception:
-                answer = pickle.dumps((False, CowStorageError(str(error))))
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(answer)
-    finally:
-        os._exit(0)
-
-
-def _collect(reading: int, deadline: float) -> Optional[bytes]:
-    """All that the child wrote, or ``None`` when time ran out first."""
-    chunks: List[bytes] = []
-    with os.fdopen(reading, "rb", buffering=0) as pipe:
-        while True:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                return None
-            chunk = pipe.read(65536)
-            if not chunk:
-                return b"".join(chunks)
-            chunks.append(chunk)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, List
 
 from cowstorage import session
-from cowstorage.system import within
+from cowstorage.children import within
 from faults import scripts
 from harness import cleanup, database, processes
 from harness.buildout import Buildout

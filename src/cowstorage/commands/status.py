@@ -97,8 +97,8 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
     ``None`` when production isn't mounted, doesn't answer, or nothing was fetched yet.
     """
     from cowstorage import production, refresh
+    from cowstorage.children import within
     from cowstorage.errors import CowStorageError
-    from cowstorage.system import within
 
     settings = context.mounted or context.settings
     if stack.state_of(pieces) != stack.MOUNTED or not context.journal.bases or stack.is_offline(context):

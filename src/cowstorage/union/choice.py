@@ -7,9 +7,10 @@ import os
 from typing import List, NamedTuple, Optional, Tuple
 
 from cowstorage import cache, mounts, union
+from cowstorage.children import within
 from cowstorage.context import Context
 from cowstorage.errors import CowStorageError, UnionUnusable
-from cowstorage.system import Command, within
+from cowstorage.system import Command
 from cowstorage.union import Layer, Union
 
 TRIAL_SECONDS = 60.0
