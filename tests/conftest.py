@@ -6,10 +6,12 @@ write request, nothing is mounted and nothing runs any more.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness import cleanup, needs
 from harness.buildout import Buildout
@@ -19,6 +21,13 @@ from harness.runtime import Runtime
 from harness.sshd import Sshd
 from harness.workspace import Workspace
 from harness.zope import Workshop
+
+# The suite tries the same examples every time; COWSTORAGE_HYPOTHESIS=random tries others, and many more, for hours.
+# What fails is printed with the decorator that repeats it.  How long an example takes is the machine's affair.
+_unhurried = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("seeded", _unhurried, derandomize=True, database=None)
+settings.register_profile("random", _unhurried, derandomize=False, max_examples=5000)
+settings.load_profile(os.environ.get("COWSTORAGE_HYPOTHESIS", "seeded"))
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowstorage import filestorage, fsreader, mounts, remotes, session
@@ -157,7 +157,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=5000)
 def test_boundaries_of_a_damaged_file(whole: Path, data: st.DataObject) -> None:
     """Bytes overwritten, the end cut off: all before the damage is found, and nothing is cut off before it."""
     content = bytearray(whole.read_bytes())
