@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from cowstorage.children import within
+from cowstorage.children import all_within
 from cowstorage.errors import NotReadOnly, TimeLimit
 from cowstorage.system import Command
 
@@ -137,15 +138,18 @@ def _listed(path: str) -> Optional[str]:
     return None
 
 
-def ailment(path: str, user: Optional[Tuple[int, int]] = None, seconds: float = PROBE_SECONDS) -> Optional[str]:
-    """What is wrong with a mount, or ``None`` when it answers.
+def ailments(paths: Iterable[str], user: Optional[Tuple[int, int]] = None) -> Dict[str, str]:
+    """Which mounts don't answer, and what is wrong with them; together they take no longer than one.
 
-    Real I/O in a child: a plain stat is answered from a cache on a dead mount.
+    Real I/O in children: a plain stat is answered from a cache on a dead mount.
     """
-    try:
-        return within(seconds, f"listing {path}", lambda: _listed(path), user)
-    except TimeLimit as error:
-        return f"no answer after {error.seconds:g} seconds"
+    found = {}
+    for path, outcome in all_within(PROBE_SECONDS, {path: partial(_listed, path) for path in paths}, user).items():
+        if isinstance(outcome.error, TimeLimit):
+            found[path] = f"no answer after {outcome.error.seconds:g} seconds"
+        elif outcome.error or outcome.value:
+            found[path] = str(outcome.error or outcome.value)
+    return found
 
 
 def unmount_command(target: str, by_developer: bool, lazy: bool = False) -> Command:

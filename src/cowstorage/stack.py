@@ -59,27 +59,21 @@ def survey(context: Context, settings: Optional[Settings] = None, probe: bool = 
     settings = settings or context.mounted or context.settings
     now = mounts.read()
     attached = [] if is_offline(context) else network_targets(context, settings)
-    pieces = [_network_piece(context, target, now, probe) for target in attached]
+    seen = [("network", target, mounts.top(now, mounts.resolved(target, now))) for target in attached]
     for storage, target in union_targets(settings):
         mount = mounts.top(now, target)
-        if not union.ours(mount):
-            mount = None
-        pieces.append(_piece(context, storage, target, mount, probe))
-    return pieces
+        seen.append((storage, target, mount if union.ours(mount) else None))
+    there = [target for _, target, mount in seen if mount]
+    ailments = mounts.ailments(there, context.developer) if probe else {}
+    return [_piece(name, target, mount, ailments.get(target, "")) for name, target, mount in seen]
 
 
-def _network_piece(context: Context, target: str, now: Sequence[Mount], probe: bool) -> Piece:
-    piece = _piece(context, "network", target, mounts.top(now, mounts.resolved(target, now)), probe)
-    if piece.mount and piece.state == MOUNTED and not mounts.is_read_only(piece.mount):
-        return piece._replace(state=BROKEN, ailment="is mounted writable")
-    return piece
-
-
-def _piece(context: Context, name: str, target: str, mount: Optional[Mount], probe: bool) -> Piece:
+def _piece(name: str, target: str, mount: Optional[Mount], ailment: str) -> Piece:
     if mount is None:
         return Piece(name, target, None, NOT_MOUNTED)
-    ailment = mounts.ailment(target, context.developer) if probe else None
-    return Piece(name, target, mount, BROKEN if ailment else MOUNTED, ailment or "")
+    if name == "network" and not ailment and not mounts.is_read_only(mount):
+        ailment = "is mounted writable"
+    return Piece(name, target, mount, BROKEN if ailment else MOUNTED, ailment)
 
 
 def state_of(pieces: Sequence[Piece]) -> str:
