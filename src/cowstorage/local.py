@@ -13,7 +13,7 @@ from cowstorage.filestorage import Position
 from cowstorage.output import counted, human_size
 
 # Counting is for people, who shall not wait for it: neither of these is worth more.
-COUNT_SECONDS = 0.2
+COUNT_SECONDS = 0.1
 
 
 class Change(NamedTuple):

@@ -9,6 +9,7 @@ prints the table of ``RESULTS.rst`` and writes it and its plot, ``plot.png``.  T
 from __future__ import annotations
 
 import contextlib
+import lzma
 import os
 import shutil
 import statistics
@@ -32,15 +33,16 @@ ROUND_TRIPS = (0.0, 0.010, 0.040, 0.100)
 BYTES_PER_SECOND = 12.5e6
 OBJECTS, BLOBS = 20_000, 180
 SIZES = (4_000, 60_000, 20_000, 250_000, 9_000, 400_000)
-LOCAL_RUNS = 5
+PAIRS = 7
 WAYS = ("full copy", "published script", "cowstorage")
 
 
 class Measured(NamedTuple):
-    """Seconds, and bytes over the line, both ways."""
+    """Seconds, bytes over the line both ways, and the seconds of the plain local copy in turn with it."""
 
     seconds: float
     moved: int
+    local: float = 0.0
 
 
 class Scene:
@@ -59,6 +61,8 @@ class Scene:
         self.developer.trust(self.sshd)
         self.sshd.port = port
         self.remote = self.sshd.remote(self.site.path)
+        self.plain = home_of(self, "plain")
+        self._fill_plain()
 
     def close(self) -> None:
         self.line.__exit__(None, None, None)
@@ -76,8 +80,30 @@ class Scene:
         """Run lines of a shell as the developer."""
         self.developer.run(["sh", "-ec", script], cwd=self.directory, timeout=600, check=True)
 
-    def upgrade(self, data_fs: Path, blobs: Path) -> Measured:
-        """The upgrade-like run, by its own clock."""
+    def _fill_plain(self) -> None:
+        """Production's data as plain files of the developer."""
+        for name in ("filestorage", "blobstorage"):
+            shutil.rmtree(self.plain / name)
+            shutil.copytree(self.site.path / "var" / name, self.plain / name)
+        owner = f"{self.developer.uid}:{self.developer.gid}"
+        subprocess.run(["chown", "-R", owner, str(self.plain)], check=True)
+        subprocess.run(["chmod", "-R", "u+rwX", str(self.plain)], check=True)
+
+    def upgrade(
+        self, data_fs: Path, blobs: Path, pairs: int = 1, back: Callable[[], object] = lambda: None
+    ) -> Measured:
+        """The upgrade-like run and the same run on the plain local copy in turn, medians; after each, ``back``."""
+        runs, local = [], []
+        for _ in range(pairs):
+            local.append(self._run(self.plain / "filestorage" / "Data.fs", self.plain / "blobstorage").seconds)
+            self._fill_plain()
+            runs.append(self._run(data_fs, blobs))
+            back()
+        seconds = statistics.median(run.seconds for run in runs)
+        return Measured(seconds, max(run.moved for run in runs), statistics.median(local))
+
+    def _run(self, data_fs: Path, blobs: Path) -> Measured:
+        """By its own clock; the disk has nothing else left to write."""
         command = [*self.runtime.module("benchmarks.upgrade"), str(data_fs), str(blobs)]
         before = self.line.bytes_up + self.line.bytes_down
         subprocess.run(["sync"], check=True)
@@ -91,15 +117,13 @@ def full_copy(scene: Scene) -> Dict[str, Measured]:
     data_fs, blobs = home / "filestorage" / "Data.fs", home / "blobstorage"
     fetch = f"rsync -az --delete --chmod=u+w {scene.remote}/var/filestorage {scene.remote}/var/blobstorage {home}/"
     result = {"first": scene.measure(lambda: scene.shell(fetch))}
-    runs = []
-    for _ in range(LOCAL_RUNS + 1):
-        scene.shell(f"rm -rf {home}/clean && cp -a {home}/filestorage {home}/clean && cp -a {blobs} {home}/clean-blobs")
-        runs.append(scene.upgrade(data_fs, blobs))
-        scene.shell(
-            f"rm -rf {home}/filestorage {blobs} && mv {home}/clean {home}/filestorage && mv {home}/clean-blobs {blobs}"
-        )
-    # The first one found the disk still busy with the copying.
-    result["upgrade"] = Measured(statistics.median(run.seconds for run in runs[1:]), 0)
+    clean = home_of(scene, "clean")
+    scene.shell(f"cp -a {home}/filestorage {blobs} {clean}/")
+
+    def back() -> None:
+        scene.shell(f"rm -rf {home}/filestorage {blobs} && cp -a {clean}/filestorage {clean}/blobstorage {home}/")
+
+    result["upgrade"] = scene.upgrade(data_fs, blobs, PAIRS, back)
     scene.upgrade(data_fs, blobs)
     result["back"] = scene.measure(lambda: scene.shell(fetch))
     grow(scene)
@@ -148,6 +172,11 @@ def ours(scene: Scene) -> Dict[str, Measured]:
     def script(*words: str) -> Measured:
         return scene.measure(lambda: buildout.run(*words, timeout=600, check=True))
 
+    def local_run() -> Measured:
+        """Several, since the difference to a local copy is small."""
+        back = lambda: script("rollback", "--yes")  # noqa: E731
+        return scene.upgrade(buildout.data_fs, buildout.blob_storage, PAIRS, back)
+
     result = {"first": script("mount")}
     try:
         result["upgrade"] = scene.upgrade(buildout.data_fs, buildout.blob_storage)
@@ -155,10 +184,10 @@ def ours(scene: Scene) -> Dict[str, Measured]:
         result["again"] = scene.upgrade(buildout.data_fs, buildout.blob_storage)
         script("rollback", "--yes")
         result["prefetch"] = script("prefetch")
-        result["prefetched"] = median(scene, buildout, script)
+        result["prefetched"] = local_run()
         script("umount")
         script("mount", "--offline")
-        result["offline"] = median(scene, buildout, script)
+        result["offline"] = local_run()
         script("umount")
         script("mount")
         grow(scene)
@@ -166,15 +195,6 @@ def ours(scene: Scene) -> Dict[str, Measured]:
     finally:
         buildout.run("umount", timeout=600)
     return result
-
-
-def median(scene: Scene, buildout: Buildout, script: Callable[..., Measured]) -> Measured:
-    """Several runs from the same state, since the difference to a local copy is small."""
-    runs = []
-    for _ in range(LOCAL_RUNS):
-        runs.append(scene.upgrade(buildout.data_fs, buildout.blob_storage))
-        script("rollback", "--yes")
-    return Measured(statistics.median(run.seconds for run in runs), max(run.moved for run in runs))
 
 
 def home_of(scene: Scene, name: str) -> Path:
@@ -189,6 +209,29 @@ def home_of(scene: Scene, name: str) -> Path:
 def grow(scene: Scene) -> None:
     """Production goes on: 20 transactions."""
     scene.site.commit(20, new=1, sizes=list(SIZES))
+
+
+def least(site: Production) -> Dict[str, Measured]:
+    """The bytes that each of it needs, whatever the way: compressed by xz; BLOBs hardly can be."""
+    before = site.data_fs.stat().st_size
+    grown = site.copy(site.path.with_name("grown"))
+    grown.commit(20, new=1, sizes=list(SIZES))
+    added = grown.data_fs.read_bytes()[before:]
+    cleanup.remove(grown.path)
+    blobs = sorted(path.stat().st_size for path in site.path.rglob("*.blob"))
+    index = site.data_fs.with_name("Data.fs.index").read_bytes()
+    read = sum(SIZES[number % len(SIZES)] for number in range(0, len(blobs), 3))
+    moved = {
+        "first": len(lzma.compress(site.data_fs.read_bytes())) + len(lzma.compress(index)),
+        "refresh": len(lzma.compress(added)),
+        "back": 0,
+        "upgrade": read,
+        "again": 0,
+        "prefetched": 0,
+        "offline": 0,
+        "prefetch": sum(blobs),
+    }
+    return {name: Measured(0.0, count) for name, count in moved.items()}
 
 
 def measure(workspace: Workspace, site: Production, runtime: Runtime) -> Iterator[report.Row]:
@@ -221,7 +264,7 @@ def main() -> None:
             for row in measure(workspace, site, runtime):
                 rows.append(row)
                 print(report.line(row), flush=True)
-        report.write(rows, facts, Path(__file__).parent)
+        report.write(rows, least(site), facts, Path(__file__).parent)
     finally:
         with contextlib.suppress(OSError):
             workspace.remove()

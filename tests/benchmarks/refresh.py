@@ -224,7 +224,7 @@ def machine() -> str:
     rsync = subprocess.run(["rsync", "--version"], capture_output=True, text=True).stdout.split()[2]
     return (
         f"{os.cpu_count()} processors, {memory} GB of memory, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, rsync {rsync}; others were at work on it at the same time."
+        f"Python {platform.python_version()}, rsync {rsync}."
     )
 
 
