@@ -189,20 +189,19 @@ def run_program(
     program = sh.Command(require_program(argv[0]))
     with open(os.devnull, "r+b") as nowhere:
         streams: Dict[str, Dict[str, Any]] = {
-            "returned": {"_err_to_out": True},
+            "returned": {"_err_to_out": True, "_tty_out": False},
+            # sh refuses its _tty_out where this is a terminal.
             "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
         }
         if tells is not None:
-            streams[output] = {"_out": tells}
+            streams[output] = {"_out": tells, "_tty_out": False}
 
         def start(prepare: Callable[[], None]) -> Any:
             return program(
                 *argv[1:],
                 _cwd=cwd,
                 _in=nowhere if stdin is None else stdin,
-                _tty_out=False,
-                _tty_in=False,
                 _new_session=False,
                 _bg=True,
                 _bg_exc=False,
