@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import ClassVar, Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import ClassVar, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
@@ -22,6 +22,9 @@ NETWORKS = {
 }
 # Whatever else ``mount -t`` takes.
 OTHER = "cowstorage.network.other:Other"
+
+# Flags of ssh that name a file, ssh(1).
+SSH_FILES = ("-F", "-i")
 
 
 class Attachment(NamedTuple):
@@ -77,7 +80,7 @@ class Network:
 
     def remote_shell(self, settings: Settings, host: Host) -> Tuple[str, ...]:
         """How rsync reaches ``rsync-remote``."""
-        return ("ssh", *settings.ssh_options)
+        return ("ssh", *ssh_options(settings))
 
     def unreadable(self, settings: Settings) -> str:
         """What to change when the mount shows files that the developer can't read."""
@@ -104,6 +107,25 @@ class DevelopersMount(Network):
         if host.euid == 0 or host.user_allow_other:
             return None
         return f"root can't look into your {self.name} mount. Add a line user_allow_other to /etc/fuse.conf"
+
+
+def ssh_options(settings: Settings) -> Tuple[str, ...]:
+    """The part's, with the files of ``-F`` and ``-i`` as absolute paths.
+
+    sshfs starts ssh in ``/``, and there is no shell to know what ``~`` is: they are taken as the part's other paths.
+    """
+    return tuple(_with_files_placed(settings.ssh_options, settings.directory))
+
+
+def _with_files_placed(options: Tuple[str, ...], directory: str) -> Iterator[str]:
+    flag = ""
+    for option in options:
+        joined = option[:2] if not flag and option[:2] in SSH_FILES else ""
+        path = option[len(joined) :]
+        if (flag or joined) and path and not path.startswith("%") and (flag or joined, path) != ("-F", "none"):
+            path = os.path.join(directory, os.path.expanduser(path))
+        yield joined + path
+        flag = joined if not path else ""
 
 
 def mount_command(kind: str, options: Tuple[str, ...], source: str, target: str, limit: float) -> Command:

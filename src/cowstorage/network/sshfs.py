@@ -7,7 +7,7 @@ from typing import ClassVar, List, Mapping, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable
 from cowstorage.host import Host
-from cowstorage.network import Attachment, DevelopersMount, mount_point
+from cowstorage.network import Attachment, DevelopersMount, mount_point, ssh_options
 from cowstorage.rsync import Source
 from cowstorage.settings import Settings
 from cowstorage.system import Command, Runner, run_program
@@ -31,7 +31,7 @@ DIAGNOSES = (
     ),
     ("Host key verification failed", "the server's host key is not known yet. Log in once with ssh to accept it."),
     ("Could not resolve hostname", "there is no host of that name. Look at remote in the part, or at your network."),
-    ("Permission denied", "the server rejected the key or password. Try: ssh {login}"),
+    ("Permission denied", "the server rejected the key or password. Try: ssh {login}{whose}"),
     ("Connection refused", "nothing listens there. Look at the port (ssh-options = -p …) and at the server."),
     ("timed out", "no answer from the server. Look at your network, VPN or firewall."),
     ("No route to host", "no way to the server. Look at your network, VPN or firewall."),
@@ -52,7 +52,7 @@ def ssh_argv(settings: Settings, host: Host) -> Tuple[str, ...]:
     batch = () if host.interactive else ("-o", "BatchMode=yes")
     return (
         "ssh",
-        *settings.ssh_options,
+        *ssh_options(settings),
         *batch,
         "-o",
         f"ConnectTimeout={CONNECT_SECONDS}",
@@ -70,8 +70,16 @@ def fuse_option(name: str, value: str) -> str:
 
 
 def ssh_command_option(argv: Tuple[str, ...]) -> str:
-    """sshfs splits ``ssh_command`` at spaces that no backslash precedes."""
-    return fuse_option("ssh_command", " ".join(argument.replace(" ", "\\ ") for argument in argv))
+    """sshfs splits ``ssh_command`` at spaces and knows no quotes: env(1), of coreutils 8.30 and later, knows them."""
+    command = " ".join(argv)
+    if any(" " in argument for argument in argv):
+        command = "env -S" + r"\_".join(map(_quoted_for_env, argv))
+    return fuse_option("ssh_command", command)
+
+
+def _quoted_for_env(argument: str) -> str:
+    escaped = re.sub(r'([\\"$])', r"\\\1", argument)
+    return '"' + escaped.replace(" ", r"\_").replace("\t", r"\t") + '"'
 
 
 class SSHFS(DevelopersMount):
@@ -131,24 +139,38 @@ class SSHFS(DevelopersMount):
         return ssh_argv(settings, host)
 
     def explain(self, settings: Settings, host: Host, runner: Runner, error: CommandFailed) -> CowStorageError:
-        """Asks ssh itself, since sshfs keeps ssh's words to itself."""
+        """Asks ssh itself, since sshfs keeps ssh's words to itself; nobody is asked for a password once more."""
         login, path = split_remote(settings.remote)
-        try:
-            run_program((*ssh_argv(settings, host), "-s", "--", login, "sftp"), limit=2 * CONNECT_SECONDS, stdin="")
-        except CommandFailed as reason:
-            return diagnose(settings.remote, login, reason)
         if "No such file or directory" in error.output:
             return RemoteUnusable(settings.remote, f"there is no directory {path} on the server.")
         if "Permission denied" in error.output:
             return RemoteUnusable(settings.remote, f"{login} may not look into {path} on the server.")
+        alone = host._replace(interactive=False)
+        try:
+            run_program((*ssh_argv(settings, alone), "-s", "--", login, "sftp"), limit=2 * CONNECT_SECONDS, stdin="")
+        except CommandFailed as reason:
+            return diagnose(settings.remote, login, reason, host)
         return RemoteUnusable(settings.remote, f"sshfs failed though ssh can log in.\n{error}")
 
 
-def diagnose(remote: str, login: str, error: CommandFailed) -> RemoteUnusable:
+def diagnose(remote: str, login: str, error: CommandFailed, host: Host) -> RemoteUnusable:
     """What ssh's words mean."""
     for words, meaning in DIAGNOSES:
         if words in error.output:
-            host = login.rpartition("@")[2]
+            server = login.rpartition("@")[2]
             tail = error.output.strip().splitlines()[-1]
-            return RemoteUnusable(remote, f"{meaning.format(host=host, login=login)}\n    {tail}")
+            said = meaning.format(host=server, login=login, whose=whose_keys(host, error.output))
+            return RemoteUnusable(remote, f"{said}\n    {tail}")
     return RemoteUnusable(remote, f"ssh failed.\n{error}")
+
+
+def whose_keys(host: Host, output: str) -> str:
+    """What may be the reason for a rejection, beside a wrong key."""
+    if host.euid == 0 and host.uid != 0:
+        return (
+            " as root: root's own keys are used, since root runs this. Run it without sudo, which it uses by itself "
+            "where it needs to; or keep your agent: sudo --preserve-env=SSH_AUTH_SOCK"
+        )
+    if not host.interactive and any(way in output for way in ("password", "keyboard-interactive")):
+        return ". There is no terminal to ask for a password on: use a key, or an agent, or run it on a terminal"
+    return ""
