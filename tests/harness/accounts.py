@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import pwd
+import secrets
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 from harness import needs
 
 LOCK = Path("/run/lock/cowstorage-tests.accounts")
+PASSWORD_LOCK = Path("/run/lock/cowstorage-tests.password")
 
 
 def ensure(name: str, least_uid: Optional[int] = None) -> pwd.struct_passwd:
@@ -27,6 +30,19 @@ def ensure(name: str, least_uid: Optional[int] = None) -> pwd.struct_passwd:
         except KeyError:
             _add(name, least_uid)
         return pwd.getpwnam(name)
+
+
+@contextmanager
+def password(name: str) -> Iterator[str]:
+    """A password for a user, nobody else's knowledge, and none any more afterwards; runs wait for each other."""
+    with PASSWORD_LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = secrets.token_hex(8)
+        subprocess.run(["chpasswd"], input=f"{name}:{made}\n", text=True, check=True)
+        try:
+            yield made
+        finally:
+            subprocess.run(["usermod", "--password", "*", name], check=True)
 
 
 def _add(name: str, least_uid: Optional[int]) -> None:

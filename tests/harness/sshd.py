@@ -55,14 +55,22 @@ class Sshd:
     :param directory: made if missing; must be one that every user can look into.
     :param forced: a command that replaces whatever the client asks for, such as ``internal-sftp -R``.
     :param log_level: sftp-server's; ``VERBOSE`` has every opening and change, ``DEBUG3`` every request.
+    :param passwords: lets those in, too, who have no key but know ``accounts.password``.
     """
 
-    def __init__(self, directory: Path, forced: Optional[str] = None, log_level: str = "VERBOSE"):
+    def __init__(
+        self,
+        directory: Path,
+        forced: Optional[str] = None,
+        log_level: str = "VERBOSE",
+        passwords: bool = False,
+    ):
         needs.root()
         self.program = needs.program("sshd", "openssh-server")
         self.directory = directory
         self.forced = forced
         self.log_level = log_level
+        self.passwords = passwords
         self.account = production.account()
         self.port = 0
         # Unlike 127.0.0.1 it is this sshd's alone in every user's ssh configuration.
@@ -131,6 +139,10 @@ class Sshd:
     def remote(self, path: Path | str) -> str:
         """``path`` as the option ``remote`` names it; ``Developer.trust`` makes the host known to ssh."""
         return f"{self.host}:{path}"
+
+    def logins(self) -> int:
+        """How often somebody was let in since it was started."""
+        return self.log.read_text(errors="replace").count("Accepted ")
 
     # What was asked of it
 
@@ -203,7 +215,7 @@ class Sshd:
             f"AllowUsers {self.account.pw_name}",
             "StrictModes no",
             "UsePAM no",
-            "PasswordAuthentication no",
+            f"PasswordAuthentication {'yes' if self.passwords else 'no'}",
             "KbdInteractiveAuthentication no",
             "MaxStartups 200",
             "LogLevel VERBOSE",

@@ -1,0 +1,243 @@
+"""The ways to a server that ssh knows: over another host, by a configuration of one's own, a password, an agent."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Dict, Iterator
+
+import pytest
+
+from harness import accounts
+from harness.buildout import Buildout
+from harness.developer import Developer, Developers
+from harness.fuse_conf import user_allow_other
+from harness.polling import until
+from harness.production import Production
+from harness.sshd import Sshd
+from stacks import is_clean_of
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+
+def configuration(developer: Developer, sshd: Sshd, *more: str) -> str:
+    """What the developer's ``~/.ssh/config`` may have: another name for the server, and all that leads there."""
+    lines = (
+        "Host production",
+        "    HostName 127.0.0.1",
+        f"    Port {sshd.port}",
+        f"    User {sshd.account.pw_name}",
+        f"    UserKnownHostsFile {developer.known_hosts}",
+        *(f"    {line}" for line in more),
+    )
+    return "\n".join(lines) + "\n"
+
+
+def put(buildout: Buildout, name: str, text: str) -> Path:
+    """A file of the developer's own in the buildout."""
+    path = buildout.path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    os.chown(path, buildout.developer.uid, buildout.developer.gid)
+    return path
+
+
+def works(buildout: Buildout, production: Production) -> None:
+    """Mounted, and it can be read; production goes on, a sync brings that."""
+    assert buildout.read() == production.expected()
+    production.commit(1)
+    buildout.run("sync", "--yes", check=True)
+    assert buildout.read() == production.expected()
+    buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
+@pytest.fixture
+def alone(
+    production: Production, developers: Developers, make_buildout: Callable[..., Buildout]
+) -> Callable[..., Buildout]:
+    """Make a buildout of the developer without sudo."""
+
+    def make(remote: str, ssh_options: str = "") -> Buildout:
+        options: Dict[str, str] = {"remote": remote, "union": "unionfs-fuse", "sudo": "no"}
+        return make_buildout(developers.alone, {**options, "ssh-options": ssh_options})
+
+    return make
+
+
+@pytest.mark.parametrize("way", ["-J {jump}", '-o "ProxyCommand=ssh -W %h:%p {jump}"'])
+def test_over_a_jump_host(
+    way: str, make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd, jump = make_sshd(), make_sshd()
+    buildout = alone(sshd.remote(production.path), way.format(jump=jump.host))
+    buildout.run("mount", check=True)
+    mounting = jump.logins()
+    assert mounting == sshd.logins() > 1
+    works(buildout, production)
+    assert jump.logins() == sshd.logins() > mounting
+
+
+def test_a_jump_host_that_is_gone_is_said(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd, jump = make_sshd(), make_sshd()
+    jump.stop()
+    buildout = alone(sshd.remote(production.path), f"-J {jump.host}")
+    refused = buildout.run("mount", timeout=30)
+    assert refused.returncode == 1
+    assert "nothing listens there" in refused.stderr
+    is_clean_of(buildout)
+
+
+def test_a_jump_host_that_goes_while_mounted(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd, jump = make_sshd(), make_sshd()
+    buildout = alone(sshd.remote(production.path), f"-J {jump.host}")
+    buildout.run("mount", check=True)
+    jump.kill()
+    until(lambda: buildout.run("status", "-q").returncode == 4, "cow-status says that it is broken", 30)
+    buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
+@pytest.mark.parametrize("place", ["", 'of mine, "$HOME"/'])
+def test_a_configuration_and_a_key_of_the_buildout(
+    place: str,
+    sshd: Sshd,
+    alone: Callable[..., Buildout],
+    production: Production,
+    developers: Developers,
+    scratch: Path,
+) -> None:
+    """Their relative paths are the buildout's, wherever the script is started."""
+    buildout = alone(f"production:{production.path}", f"-F '{place}ssh_config' -i '{place}key'")
+    put(buildout, f"{place}ssh_config", configuration(developers.alone, sshd))
+    put(buildout, f"{place}key", developers.alone.key.read_text(encoding="utf-8"))
+    buildout.run("mount", check=True, cwd=scratch)
+    works(buildout, production)
+
+
+PROMPT = "'s password: "
+
+
+def test_a_password_is_asked_for_on_the_terminal(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd = make_sshd(passwords=True)
+    sshd.revoke_all()
+    buildout = alone(sshd.remote(production.path))
+    with accounts.password(sshd.account.pw_name) as password:
+        # For the mount, Data.fs.index and Data.fs.
+        answers = [(PROMPT, f"{password}\n")] * 3
+        mounted = buildout.run("mount", tty=True, answers=answers)
+        assert mounted.returncode == 0, mounted
+        assert password not in mounted.stdout
+        assert buildout.read() == production.expected()
+        buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
+def test_a_password_is_asked_for_once_where_ssh_shares_its_connection(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production, scratch: Path
+) -> None:
+    sshd = make_sshd(passwords=True)
+    sshd.revoke_all()
+    buildout = alone(sshd.remote(production.path), "-o ControlMaster=auto -o ControlPath=/tmp/cowstorage-%C")
+    with accounts.password(sshd.account.pw_name) as password:
+        for command, logins in (("mount", 1), ("sync", 2)):
+            ended = buildout.run(command, tty=True, answers=[(PROMPT, f"{password}\n")])
+            assert ended.returncode == 0, ended
+            assert sshd.logins() == logins
+            assert buildout.read() == production.expected()
+            production.commit(1)
+        buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
+def test_a_wrong_password_is_said(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd = make_sshd(passwords=True)
+    sshd.revoke_all()
+    buildout = alone(sshd.remote(production.path), "-o NumberOfPasswordPrompts=1")
+    refused = buildout.run("mount", tty=True, answers=[(PROMPT, "wrong\n")] * 2)
+    assert refused.returncode == 1
+    assert "the server rejected the key or password" in refused.stdout
+    is_clean_of(buildout)
+
+
+def test_a_password_without_a_terminal_is_an_error_at_once(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd = make_sshd(passwords=True)
+    sshd.revoke_all()
+    buildout = alone(sshd.remote(production.path))
+    refused = buildout.run("mount", timeout=20)
+    assert refused.returncode == 1
+    assert "There is no terminal to ask for a password on" in refused.stderr
+    is_clean_of(buildout)
+
+
+@contextmanager
+def agent(developer: Developer) -> Iterator[Dict[str, str]]:
+    """The developer's agent with the only key; what a login would have in its environment."""
+    printed = developer.run(["ssh-agent", "-s"], check=True).stdout
+    environment = dict(re.findall(r"(SSH_\w+)=([^;]+);", printed))
+    try:
+        developer.run(["ssh-add", "-q", developer.key], env=environment, check=True)
+        yield environment
+    finally:
+        developer.run(["ssh-agent", "-k"], env=environment, check=True)
+
+
+@pytest.fixture
+def with_agent_only(
+    sshd: Sshd, production: Production, developers: Developers, make_buildout: Callable[..., Buildout]
+) -> Iterator[Buildout]:
+    """A buildout of the developer with sudo, whose ssh finds no key in a file."""
+    options = {"remote": f"production:{production.path}", "union": "overlay", "ssh-options": "-F ssh_config"}
+    with user_allow_other():
+        buildout = make_buildout(developers.dev, options)
+        put(buildout, "ssh_config", configuration(developers.dev, sshd, "IdentityFile none"))
+        yield buildout
+        buildout.run("umount", "--lazy")
+
+
+def test_an_agent_below_an_overlay_that_root_mounts(with_agent_only: Buildout, production: Production) -> None:
+    buildout = with_agent_only
+    refused = buildout.run("mount")
+    assert refused.returncode == 1
+    assert "the server rejected the key or password" in refused.stderr
+    with agent(buildout.developer) as environment:
+        buildout.run("mount", check=True, env=environment)
+        assert buildout.read() == production.expected()
+        production.commit(1)
+        buildout.run("sync", "--yes", check=True, env=environment)
+    # Its connection stays, also without the agent.
+    assert buildout.read() == production.expected()
+    buildout.run("umount", check=True)
+    is_clean_of(buildout)
+
+
+def test_an_agent_and_a_script_that_is_run_by_sudo(with_agent_only: Buildout, production: Production) -> None:
+    buildout = with_agent_only
+
+    def by_sudo(command: str, *options: str, environment: Dict[str, str]) -> tuple[int, str]:
+        words = ["sudo", "-n", *options, str(buildout.script(command))]
+        result = buildout.developer.run(words, cwd=buildout.path, env=environment)
+        return result.returncode, result.stderr
+
+    with agent(buildout.developer) as environment:
+        code, said = by_sudo("mount", environment=environment)
+        assert code == 1
+        assert "Run it without sudo" in said
+        (option,) = re.findall(r"sudo (--preserve-env=\w+)", said)
+        assert by_sudo("mount", option, environment=environment) == (0, "")
+    assert buildout.read() == production.expected()
+    assert by_sudo("umount", environment={}) == (0, "")
+    is_clean_of(buildout)
