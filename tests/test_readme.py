@@ -12,7 +12,7 @@ import docutils.core
 import docutils.utils
 import pytest
 
-from cowstorage import cli, settings
+from cowstorage import cli, errors, settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -53,20 +53,82 @@ def test_every_script_is_documented() -> None:
     assert table == {name: script.summary for name, script in cli.SCRIPTS.items()}
 
 
+@pytest.mark.parametrize("name", cli.SCRIPTS)
+def test_help_is_what_the_script_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parts = {"remote": "host:/srv/plone", "file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
+    parser = cli.parser(name, settings.from_options(parts, "cow-storage", "/srv/buildout"))
+    (shown,) = [text for text in examples("console") if text.startswith(f"$ bin/cow-{name} --help\n")]
+    assert as_python_has_it(shown.partition("\n")[2]) == as_python_has_it(parser.format_help())
+
+
+def as_python_has_it(text: str) -> List[str]:
+    """A help's lines, with the words of Python 3.10 to 3.12 instead of those of older and newer ones."""
+    text = text.replace("optional arguments:", "options:").replace("-n, --number N", "-n N, --number N")
+    return [" ".join(line.split()) for line in text.strip().splitlines()]
+
+
+def text_of(node: ast.AST) -> str:
+    """A string of the code; what is filled in is a star."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        node = node.func.value  # such as "…".rstrip()
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "*" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
 def messages() -> Iterator[str]:
-    """Every string of the code; what is filled in is a star."""
+    """Every string of the code."""
     for source in SOURCES:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.JoinedStr):
-                yield "".join(part.value if isinstance(part, ast.Constant) else "*" for part in node.values)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            yield text_of(node)
 
 
-@pytest.mark.parametrize("message", [row[0] for row in rows_of_table("Troubleshooting")[1:]])
+# What is filled in is three dots there.
+TROUBLES = [row[0].replace("…", "*") for row in rows_of_table("Troubleshooting")[1:]]
+
+
+@pytest.mark.parametrize("message", TROUBLES)
 def test_every_message_is_one_of_the_code(message: str) -> None:
     assert any(message in known for known in messages())
+
+
+def errors_told() -> Dict[str, List[str]]:
+    """The texts of the errors that a user meets, by class: those of the class itself and those of each raise."""
+    classes = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ERRORS)}
+    told: Dict[str, List[str]] = {name: [] for name in classes - {"CowStorageError"}}
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name in told:
+                inits = [call for call in ast.walk(node) if isinstance(call, ast.Call) and called(call) == "__init__"]
+                told[node.name] += [text_of(argument) for call in inits for argument in call.args]
+            elif isinstance(node, ast.Call) and called(node) in classes:
+                told.setdefault(called(node), []).extend(filter(None, map(text_of, node.args[-1:])))
+    return told
+
+
+def called(call: ast.Call) -> str:
+    """The name of what is called."""
+    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+
+
+ERRORS = (errors.CowStorageError, errors.Interrupted)
+# Words that tell the reader what to do.
+CURE = re.compile(
+    r"\b(Run|run|Set|Install|Use|use|Choose|Make|make|Look|Try|Log in|Unmount|Stop|Wait|Remove|Keep|Say which|"
+    r"Write|write|End it|move it away|convert|fetches it anew|Each needs)\b|Did you mean|such as|Known|there: |--yes|shows those"
+)
+
+
+def test_every_kind_of_error_is_explained() -> None:
+    named = {kind: [row for row in TROUBLES for text in told if row in text] for kind, told in errors_told().items()}
+    assert [kind for kind, rows in named.items() if not rows] == []
+
+
+def test_every_error_says_what_to_do_or_has_a_row() -> None:
+    told = [text for kind, texts in errors_told().items() if kind != "SettingsError" for text in texts]
+    unexplained = [text for text in told if text.replace("*", "").strip(": \n()") and not CURE.search(text)]
+    assert [text for text in unexplained if not any(row in text for row in TROUBLES)] == []
 
 
 def examples(language: str) -> List[str]:
