@@ -116,7 +116,8 @@ ERRORS = (errors.CowStorageError, errors.Interrupted)
 # Words that tell the reader what to do.
 CURE = re.compile(
     r"\b(Run|run|Set|Install|Use|use|Choose|Make|make|Look|Try|Log in|Unmount|Stop|Wait|Remove|Keep|Say which|"
-    r"Write|write|End it|move it away|convert|fetches it anew|Each needs)\b|Did you mean|such as|Known|there: |--yes|shows those"
+    r"Write|write|End it|move it away|convert|fetches it anew|Each needs)\b|"
+    r"Did you mean|such as|Known|there: |--yes|shows those"
 )
 
 
