@@ -34,12 +34,32 @@ SCRIPTS = {
 }
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """As wide as the terminal; argparse asks shutil, which brings zlib, bz2 and lzma to the start of every script."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def parser(name: str, settings: Settings) -> argparse.ArgumentParser:
     """The argument parser of one script."""
     script = SCRIPTS[name]
     typed = f"{settings.prefix}-{name}"
     result = argparse.ArgumentParser(
-        prog=typed, description=script.summary, epilog=f"Example: bin/{typed} {script.example}".rstrip()
+        formatter_class=HelpFormatter,
+        prog=typed,
+        description=script.summary,
+        epilog=f"Example: bin/{typed} {script.example}".rstrip(),
     )
     volume = result.add_mutually_exclusive_group()
     volume.add_argument("-q", "--quiet", action="store_true", help="errors and results only")

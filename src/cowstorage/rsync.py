@@ -8,7 +8,7 @@ from typing import Callable, NamedTuple, Optional, Tuple
 from cowstorage.system import Command
 
 # Written to by nobody's shell: rsync older than 3.2.4 hands remote paths to one unquoted.
-PLAIN_PATH = re.compile(r"[\w@%+=:,./~\[\]-]+")
+PLAIN_PATH = r"[\w@%+=:,./~\[\]-]+"
 
 IO_SECONDS = 60
 
@@ -101,5 +101,5 @@ def _check(source: Source, target: Target) -> None:
 def _reached(source: Source, ssh: Tuple[str, ...]) -> Tuple[str, ...]:
     if not source.remote:
         return ()
-    protect = () if PLAIN_PATH.fullmatch(source.spec) else ("--protect-args",)
+    protect = () if re.fullmatch(PLAIN_PATH, source.spec) else ("--protect-args",)
     return ("-e", remote_shell(ssh), *protect)

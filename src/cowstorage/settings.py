@@ -79,7 +79,8 @@ FOREIGN_OPTIONS = frozenset(
 )
 
 # A file that rsync may be told to remove, or a module it may write, is production's: only these pass.
-HARMLESS_RSYNC_OPTIONS = re.compile(
+# Compiled where it is used: no script uses it, and each would wait for it.
+HARMLESS_RSYNC_OPTIONS = (
     r"-[46hqvzW]+|--(compress|verbose|quiet|stats|ipv4|ipv6|whole-file|no-whole-file|human-readable|no-motd|"
     r"(compress-choice|zc|compress-level|zl|skip-compress|bwlimit|timeout|contimeout|rsync-path|checksum-choice|cc|"
     r"block-size|password-file|port|sockopts|info|address)=.*)"
@@ -199,7 +200,7 @@ def _checked_rsync_options(value: Optional[str]) -> Optional[Tuple[str, ...]]:
         return None
     options = words("rsync-options", value)
     for option in options:
-        if not HARMLESS_RSYNC_OPTIONS.fullmatch(option):
+        if not re.fullmatch(HARMLESS_RSYNC_OPTIONS, option):
             raise SettingsError(
                 "rsync-options",
                 f"{option} is refused: only options that can't write to production pass, "
