@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
+from itertools import islice
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from cowstorage import network
@@ -14,6 +14,8 @@ from cowstorage.settings import Settings
 LOOK_SECONDS = 60.0
 # Directory listings that the search for one BLOB may cost; the bushy layout needs nine.
 SAMPLE_LISTINGS = 60
+# Entries of each that are looked at: a server may show as many as it likes.
+SAMPLE_ENTRIES = 10_000
 
 
 class Production(NamedTuple):
@@ -36,7 +38,7 @@ def look(settings: Settings, root: str, developer: Tuple[int, int], sample: bool
     """What production holds, seen as the developer, within a time limit.
 
     :param root: the local directory that shows production's buildout directory.
-    :param sample: search for a BLOB, too.
+    :param sample: search for a BLOB, and read it and the FileStorages, too.
     :raises RemoteUnusable: when it is no buildout, is empty, or can't be read.
     """
     return within(LOOK_SECONDS, f"looking at {root}", lambda: _look(settings, root, sample), developer)
@@ -60,16 +62,15 @@ def _look(settings: Settings, root: str, sample: bool) -> Production:
     files: Dict[str, int] = {}
     if settings.file_storage:
         files = _sizes(settings, os.path.join(root, settings.remote_file_storage), "remote-file-storage")
-    storages = {name: size for name, size in files.items() if name.endswith(".fs") and not name.startswith(".")}
+    storages = {name: size for name, size in files.items() if name.endswith(".fs")}
     if settings.file_storage and not storages:
         raise RemoteUnusable(
             settings.remote,
             f"has no Data.fs in {settings.remote_file_storage}. Is remote the buildout directory? "
             "Else set remote-file-storage.",
         )
-    found = None
+    found = _sample_blob(settings, os.path.join(root, settings.remote_blob_storage), SAMPLE_LISTINGS if sample else 1)
     if sample:
-        found = _sample_blob(settings, os.path.join(root, settings.remote_blob_storage))
         for name in storages:
             _readable(settings, os.path.join(root, settings.remote_file_storage, name))
     indexes = {name: files[name + ".index"] for name in storages if name + ".index" in files}
@@ -77,37 +78,40 @@ def _look(settings: Settings, root: str, sample: bool) -> Production:
 
 
 def _sizes(settings: Settings, directory: str, option: str) -> Dict[str, int]:
+    """Bytes of each FileStorage and index; a name that can't be shown is no database's."""
     sizes = {}
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                status = entry.stat()
-                if stat.S_ISREG(status.st_mode):
-                    sizes[entry.name] = status.st_size
+                name = entry.name
+                if not name.endswith((".fs", ".fs.index")) or name.startswith(".") or not name.isprintable():
+                    continue
+                if entry.is_file():
+                    sizes[name] = entry.stat().st_size
     except OSError as error:
         raise _not_seen(settings, directory, option, error) from None
     return sizes
 
 
-def _sample_blob(settings: Settings, directory: str) -> Optional[str]:
+def _sample_blob(settings: Settings, directory: str, listings: int) -> Optional[str]:
     """The first BLOB in the first directories; reads its first byte."""
-    listings = SAMPLE_LISTINGS
     waiting = [""]
     empty = True
     while waiting and listings:
         relative = waiting.pop()
         listings -= 1
+        listed = os.path.join(directory, relative).rstrip("/")
         try:
-            with os.scandir(os.path.join(directory, relative)) as entries:
-                names = sorted((entry.name, entry.is_dir()) for entry in entries)
+            with os.scandir(listed) as entries:
+                found = sorted((entry.name, _kind(entry)) for entry in islice(entries, SAMPLE_ENTRIES))
         except OSError as error:
-            raise _not_seen(settings, os.path.join(directory, relative), "remote-blob-storage", error) from None
-        empty = empty and not names
-        for name, is_directory in reversed(names):
+            raise _not_seen(settings, listed, "remote-blob-storage", error) from None
+        empty = empty and not found
+        for name, kind in reversed(found):
             path = os.path.join(relative, name)
-            if is_directory and name != "tmp":
+            if kind == "directory" and name != "tmp":
                 waiting.append(path)
-            elif name.endswith(".blob"):
+            elif kind == "file" and name.endswith(".blob"):
                 _readable(settings, os.path.join(directory, path))
                 return path
     if empty:
@@ -117,6 +121,14 @@ def _sample_blob(settings: Settings, directory: str) -> Optional[str]:
             "Look on the server, or set remote-blob-storage.",
         )
     return None
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """What it is, or leads to; nothing for a link that leads nowhere, and for what blocks who opens it."""
+    try:
+        return "directory" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _readable(settings: Settings, path: str) -> None:

@@ -145,6 +145,7 @@ def mount(context: Context, execution: Execution) -> None:
     for name, reason in choice.tried:
         context.output.detail(f"Passed over {name}: {reason}")
     if context.settings.file_storage and not offline:
+        warn_of_another_state(context, seen)
         execution.run(first_fetch(context, seen))
     lay(context, execution, seen, choice, offline)
 
@@ -176,6 +177,19 @@ def note_mounted(
         "offline": offline,
     }
     context.save()
+
+
+def warn_of_another_state(context: Context, seen: production.Production) -> None:
+    """Production no longer has all BLOBs of the local database where its own is no later state of the same."""
+    names = [name for name in sorted(context.journal.bases) if name in seen.storages]
+    for finding in refresh.find(context, names, seen):
+        if finding.base is None or finding.state not in (refresh.PACKED, refresh.REPLACED):
+            continue
+        why = finding.remark or "it was packed since, and what was deleted there is gone"
+        context.output.warn(
+            f"production's {finding.name} is not what was fetched before: {why}. "
+            f"BLOBs may be missing here until {context.script('sync')}, which drops local changes."
+        )
 
 
 def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]:

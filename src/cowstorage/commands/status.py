@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from cowstorage import stack
+from cowstorage.children import within
 from cowstorage.context import Context
+from cowstorage.errors import CowStorageError
 from cowstorage.output import counted, human_size, human_span, local_time, table
 from cowstorage.settings import mounted_alike
+
+if TYPE_CHECKING:
+    from cowstorage.production import Production
 
 EXIT_CODES = {stack.MOUNTED: 0, stack.NOT_MOUNTED: 3, stack.BROKEN: 4}
 
@@ -27,13 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     """Print it; the exit code tells the state."""
     pieces = stack.survey(context)
-    state = stack.state_of(pieces)
-    unfinished = context.journal.unfinished
-    if unfinished:
-        state = stack.BROKEN
+    seen, problem = look(context, pieces)
+    state = stack.BROKEN if problem or context.journal.unfinished else stack.state_of(pieces)
     if context.output.quiet and not context.arguments.json:
         return EXIT_CODES[state]
     data = collect(context, pieces, state)
+    data["production"] = {"problem": problem} if problem else lead(context, seen)
     if context.arguments.json:
         context.output.result(json.dumps(data, indent=1))
     else:
@@ -86,32 +90,40 @@ def collect(context: Context, pieces: List[stack.Piece], state: str) -> Dict[str
         },
         "savepoints": sorted(journal.savepoints),
         "hidden": made.get("hidden", []),
-        "production": lead(context, pieces),
         "found": settings.found,
     }
 
 
-def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]]:
-    """How far production is ahead: of each FileStorage ``state``, ``size`` in bytes, ``time`` in seconds.
-
-    ``None`` when production isn't mounted, doesn't answer, or nothing was fetched yet.
-    """
-    from cowstorage import production, refresh
-    from cowstorage.children import within
-    from cowstorage.errors import CowStorageError
+def look(context: Context, pieces: List[stack.Piece]) -> Tuple[Optional[Production], Optional[str]]:
+    """Production, where it is mounted, and why it can't be what lies below the unions."""
+    if stack.state_of(pieces) != stack.MOUNTED or stack.is_offline(context):
+        return None, None
+    from cowstorage import production
 
     settings = context.mounted or context.settings
-    if stack.state_of(pieces) != stack.MOUNTED or not context.journal.bases or stack.is_offline(context):
-        return None
     root = context.network.root(settings, context.host)
     try:
-        seen = production.look(settings, root, context.developer, sample=False)
+        return production.look(settings, root, context.developer, sample=False), None
+    except CowStorageError as error:
+        return None, str(error)
+
+
+def lead(context: Context, seen: Optional[Production]) -> Optional[Dict[str, Any]]:
+    """How far production is ahead: of each FileStorage ``state``, ``size`` in bytes, ``time`` in seconds, ``remark``.
+
+    ``None`` when production isn't mounted, or nothing was fetched yet.
+    """
+    from cowstorage import production, refresh
+
+    if seen is None or not context.journal.bases:
+        return None
+    try:
         names = [name for name in sorted(context.journal.bases) if name in seen.storages]
         findings = refresh.find(context, names, seen)
         remotes = {name: refresh.paths(context, name).remote for name in names}
         modified = within(
             production.LOOK_SECONDS,
-            f"looking at {root}",
+            "reading the times of production's FileStorages",
             lambda: {name: os.path.getmtime(path) for name, path in remotes.items()},
         )
     except (CowStorageError, OSError) as error:
@@ -121,7 +133,12 @@ def lead(context: Context, pieces: List[stack.Piece]) -> Optional[Dict[str, Any]
         base = refresh.base_of(context, finding.name)
         ahead = finding.remote_size - base.size if base else 0
         since = modified[finding.name] - (context.journal.synced or modified[finding.name])
-        result[finding.name] = {"state": finding.state, "size": max(0, ahead), "time": max(0.0, since)}
+        result[finding.name] = {
+            "state": finding.state,
+            "size": max(0, ahead),
+            "time": max(0.0, since),
+            "remark": finding.remark,
+        }
     return result
 
 
@@ -186,13 +203,17 @@ def lead_text(ahead: Dict[str, Any]) -> str:
         return f"production is {human_span(ahead['time'])} and {human_size(ahead['size'])} ahead"
     if ahead["state"] == "packed":
         return "production was packed since: the next sync fetches all of it"
-    return "production has another database now: the next sync asks about it"
+    if ahead["state"] == "missing":
+        return "the local file is gone: the next sync fetches all of it"
+    return f"production is not what was fetched before: {ahead['remark']}. The next sync asks about it"
 
 
 def advice(context: Context, data: Dict[str, Any]) -> List[Tuple[str, str]]:
     """What to do next, where something is to be done."""
     if data["unfinished"]:
         return [("to do", f"an interrupted {data['unfinished']['command']}: run {data['unfinished']['again']} again")]
+    if "problem" in (data["production"] or {}) and all(mount["state"] == stack.MOUNTED for mount in data["mounts"]):
+        return [("to do", "look on the server, and at remote in the part; your local changes are all here")]
     if data["state"] == stack.BROKEN:
         return [("to do", f"stop your instance, then run {context.script('mount')}: it mounts anew")]
     if data["settings_changed"]:
