@@ -65,6 +65,10 @@ def survey(context: Context, settings: Optional[Settings] = None, probe: bool = 
         seen.append((storage, target, mount if union.ours(mount) else None))
     there = [target for _, target, mount in seen if mount]
     ailments = mounts.ailments(there, context.developer) if probe else {}
+    if probe and len(there) == len(seen) and not any(ailments.values()):
+        ailments = {
+            target: _upper_ailment(context) for storage, target in union_targets(settings) if storage == "blobstorage"
+        }
     return [_piece(name, target, mount, ailments.get(target, "")) for name, target, mount in seen]
 
 
@@ -74,6 +78,16 @@ def _piece(name: str, target: str, mount: Optional[Mount], ailment: str) -> Piec
     if name == "network" and not ailment and not mounts.is_read_only(mount):
         ailment = "is mounted writable"
     return Piece(name, target, mount, BROKEN if ailment else MOUNTED, ailment)
+
+
+def _upper_ailment(context: Context) -> str:
+    from cowstorage.union import copying_up
+
+    kind = (context.journal.mounted or {}).get("union")
+    if not kind:
+        return ""
+    layer = union.layer(context.settings, "blobstorage", lowers(context, "blobstorage"), kind)
+    return copying_up.ailment(union.get(kind), layer, context.journal.bases, context.developer)
 
 
 def state_of(pieces: Sequence[Piece]) -> str:
@@ -155,12 +169,24 @@ def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterato
     sample = cache.sample(context.settings, context.journal.bases, sample)
     for storage in union.storages(context.settings):
         layer = union.layer(context.settings, storage, lowers(context, storage), kind.name)
+        if storage == "blobstorage":
+            yield Step(f"Look at {layer.upper}", action=_upper_preparer(context, kind, layer))
         yield Step(
             f"Lay {kind.name} over {layer.merged}",
             (*union.preparation(layer, kind.uses_work, context.host), kind.mount(layer, context.host)),
             action=_prover(context, kind, layer, sample if storage == "blobstorage" else None),
             undo=(mounts.unmount_command(layer.merged, not kind.needs_root and by_developer(context)),),
         )
+
+
+def _upper_preparer(context: Context, kind: union.Union, layer: union.Layer) -> Callable[[], None]:
+    def action() -> None:
+        from cowstorage.union import copying_up
+
+        for said in copying_up.prepare(kind, layer, context.journal.bases, context.developer):
+            context.output.warn(said)
+
+    return action
 
 
 def _prover(context: Context, kind: union.Union, layer: union.Layer, sample: Optional[str]) -> Callable[[], None]:

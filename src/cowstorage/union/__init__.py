@@ -60,6 +60,8 @@ class Union:
     #: What mountinfo calls it.
     types: Tuple[str, ...] = ()
     uses_work = True
+    #: A copy up that fails in the middle leaves what it has, in the place of production's file.
+    cuts_copies_short = False
 
     def problem(self, settings: Settings, host: Host) -> Optional[str]:
         """Why it can't be used here, with what to install or change; ``None`` when trying is worth it."""

@@ -14,6 +14,7 @@ class UnionFSFuse(Union):
     program = "unionfs"
     types = ("fuse.unionfs-fuse",)
     uses_work = False
+    cuts_copies_short = True
 
     def mount(self, layer: Layer, host: Host) -> Command:
         # nonempty: the developer's own database lies below, and libfuse 2 asks.
