@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from machine import boot, parts, relay
+from harness import processes
+from harness.polling import until
+from harness.polling import until
+from machine import boot, relay
 
 pytest_plugins = ["pytester"]
 
@@ -35,22 +38,25 @@ def test_the_inner_run_gets_exactly_these_tests(tmp_path: Path) -> None:
     assert f"{relay.INSIDE}={tmp_path / relay.REPORTS}" in words
 
 
-@pytest.mark.parametrize("kinds, known", [((), True), (("proc",), True), (("proc", "nosuchfs"), False)])
-def test_what_the_kernel_at_hand_has(kinds: tuple[str, ...], known: bool) -> None:
-    assert relay.kernel_has(kinds) is known
+def test_it_ends_what_shows_no_progress(tmp_path: Path) -> None:
+    """And what does is not ended: the sign grows for longer than the limit."""
+    growing = f"for turn in 1 2 3 4 5 6 7 8; do echo >> {tmp_path}/sign; sleep 0.5; done; echo alive"
+    console = boot.run(f"{growing}; sleep 1000", tmp_path, Path("/"), tmp_path / "sign", 3.0)
+    assert "alive" in console
+    assert "reboot" not in console
+    until(lambda: not [pid for pid in processes.all_pids() if str(tmp_path) in processes.command(pid)], "all ended")
 
 
 def test_a_machine_that_does_not_come_up_fails_its_tests_with_its_console(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "ready", lambda: None)
     monkeypatch.setattr(boot, "run", lambda *arguments: "kernel panic")
     pytester.makeconftest(
         """
         from machine import relay
 
         def pytest_configure(config):
-            config.addinivalue_line("markers", "machine(*types): elsewhere")
+            config.addinivalue_line("markers", "machine: elsewhere")
             config.pluginmanager.register(relay.Outer())
         """
     )
@@ -58,7 +64,7 @@ def test_a_machine_that_does_not_come_up_fails_its_tests_with_its_console(
         """
         import pytest
 
-        @pytest.mark.machine("nosuchfs")
+        @pytest.mark.machine
         def test_elsewhere(): pass
 
         def test_here(): pass

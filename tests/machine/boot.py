@@ -1,122 +1,150 @@
-"""Boot the machine, run one script in it as root, and wait for its end or its time limit."""
+"""Boot the machine, run one script in it as root, and wait for its end, or for a sign of life that doesn't come."""
 
 from __future__ import annotations
 
 import os
 import shlex
-import signal
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import IO, Callable, List
 
-from machine.parts import Parts
+from harness import needs
 
-MEMORY = "3G"
-CPUS = "2"
+MEMORY_BYTES = 2 * 1024**3
 DISK_BYTES = 4 * 1024**3
 
-BOOT_SECONDS = 90.0
-TRIES = 3
+# Its kernel's modules, by the Debian package.
+MODULES = "/usr/lib/uml/modules/$(uname -r)"
+TO_LOAD = "fuse loop nfs nfsd cifs"
 
-MODULES = "virtio_blk ext4 overlay fuse loop nfs nfsd cifs"
+# A directory on the machine's own disk, which every user can look into.
+WORK = "/machine"
 
-# virtme-ng's own view of the host asks it for every read. So the host is mounted once more, with a cache, ten times
-# faster, and what is written over it goes to a disk; /var/tmp lies on that disk directly, as tests of unions need it.
+# The host's files are seen as they are, wherever a checkout or a virtual environment lies; what is written over them
+# goes to the machine's own disk. That is thrown away, so nothing waits until the host has it on a disk (nobarrier).
 BEGINNING = """
-modprobe --all {modules}
-new=/run/machine
-mkdir -p $new/disk $new/host $new/root
-until test -b /dev/vda; do sleep 0.1; done
-mount -t ext4 /dev/vda $new/disk
-mkdir $new/disk/upper $new/disk/work $new/disk/tmp
-chmod 1777 $new/disk/tmp
-mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=loose,msize=512000 host $new/host
-mount -t overlay -o lowerdir=$new/host,upperdir=$new/disk/upper,workdir=$new/disk/work root $new/root
-for name in proc sys dev; do mount --rbind /$name $new/root/$name; done
-mount -t tmpfs run $new/root/run
-mount --bind $new/disk/tmp $new/root/var/tmp
-mkdir -p $new/root/run/lock $new/root/run/sshd
-mount --bind {exchange} $new/root{exchange}
-chmod 666 /dev/fuse
+set -e
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t tmpfs run /run
+mkdir /run/disk /run/root
+mount -t ext4 -o nobarrier /dev/ubda /run/disk
+mkdir /run/disk/upper /run/disk/work /run/disk/free
+insmod {modules}/kernel/fs/overlayfs/overlay.ko
+mount -t overlay -o lowerdir=/,upperdir=/run/disk/upper,workdir=/run/disk/work root /run/root
+cd /run/root
+mkdir -p lib/modules dev/pts dev/shm .{work} .{exchange}
+ln -s {modules} lib/modules/
+mount -t proc proc proc
+mount -t sysfs sys sys
+mount -t tmpfs run run
+mount -t devtmpfs dev dev
+mkdir dev/pts dev/shm run/lock run/sshd
+ln -s /proc/self/fd dev/fd
+mount -t devpts -o ptmxmode=666 pts dev/pts
+mount -t tmpfs shm dev/shm
+mount --bind /run/disk/free .{work}
+chmod 1777 .{work} dev/shm run/lock
+mount -t hostfs -o {exchange} exchange .{exchange}
+hostname localhost
 ip link set lo up
-exec chroot $new/root sh {inside}
+mkdir old
+pivot_root . old
+umount --lazy old
+sh {inside} || true
+sync
+"""
+
+# Nobody else can: Debian's minimal systems have no program for it.
+POWER_OFF = "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"
+
+INSIDE = """
+modprobe --all {modules}
+chmod 666 /dev/fuse
+cd {directory}
+export COWSTORAGE_TEST_BASE={work}
+{script}
 """
 
 
-def run(parts: Parts, script: str, exchange: Path, directory: Path, seconds: float) -> str:
+def run(script: str, exchange: Path, directory: Path, sign: Path, seconds: float) -> str:
     """Run a shell script in the machine and return what its console showed.
 
     :param exchange: a directory that machine and host share, writable.
     :param directory: where the script begins.
-    :param seconds: for the script.
+    :param sign: a file that the script lets grow.
+    :param seconds: after which the machine is ended when that did not grow.
     """
-    begun = exchange / "begun"
-    beginning, inside = exchange / "beginning.sh", exchange / "inside.sh"
-    beginning.write_text(BEGINNING.format(modules=MODULES, exchange=exchange, inside=inside))
-    inside.write_text(f"touch {begun}\ncd {shlex.quote(str(directory))}\n{script}")
-    tries = 0
-    # Emulated on a busy host a kernel now and then hangs while it starts.
-    while not begun.exists() and tries < TRIES:
-        tries += 1
-        _live(parts, exchange, beginning, begun, seconds)
-    return (exchange / "console.log").read_text(encoding="utf-8", errors="replace")
-
-
-def _live(parts: Parts, exchange: Path, beginning: Path, begun: Path, seconds: float) -> None:
-    """One life of the machine: until it ends by itself, is too late to begin, or takes too long."""
-    with (exchange / "console.log").open("wb") as console:
-        process = _start(parts, exchange, beginning, console)
-        try:
-            if _within(BOOT_SECONDS, lambda: begun.exists() or process.poll() is not None):
-                _within(seconds, lambda: process.poll() is not None)
-        finally:
-            _end(process)
-
-
-def _start(parts: Parts, exchange: Path, beginning: Path, console: IO[bytes]) -> subprocess.Popen[bytes]:
-    """KVM is off: in nested virtualization it hangs; so does the emulated HPET, now and then."""
-    command = [
-        str(parts.vng),
-        *("--verbose", "--disable-kvm", "--force-9p", "--run", str(parts.kernel), "--user", "root"),
-        *("--memory", MEMORY, "--cpus", CPUS, f"--rwdir={exchange}", "--append", "hpet=disable"),
-        f"--qemu-opts=-drive file={_disk(exchange)},if=virtio,format=raw",
-        "--qemu-opts=-virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
-        *("--", f"sh {beginning}"),
-    ]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=console,
-        stderr=console,
-        env=_environment(parts),
-        start_new_session=True,
+    inside = exchange / "inside.sh"
+    inside.write_text(
+        INSIDE.format(modules=TO_LOAD, directory=shlex.quote(str(directory)), work=WORK, script=script),
+        encoding="utf-8",
     )
+    beginning = exchange / "beginning.sh"
+    beginning.write_text(
+        "#!/bin/sh\n"
+        + f"trap {shlex.quote(shlex.join([sys.executable, '-c', POWER_OFF]))} EXIT\n"
+        + BEGINNING.format(modules=MODULES, work=WORK, exchange=exchange, inside=inside),
+        encoding="utf-8",
+    )
+    beginning.chmod(0o755)
+    console = exchange / "console.log"
+    with console.open("wb") as file:
+        process = subprocess.Popen(
+            _command(exchange, beginning),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": _memory_directory(exchange), "HOME": str(exchange)},
+        )
+        try:
+            _wait(process, sign, seconds)
+        finally:
+            process.kill()
+            process.wait()
+    return console.read_text(encoding="utf-8", errors="replace")
 
 
-def _within(seconds: float, true: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
-    return True
+def _command(exchange: Path, beginning: Path) -> list[str]:
+    """In a process namespace, with which all its processes end: when it does, when it is told to, when we are killed."""
+    return [
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
+        needs.program("linux.uml", "user-mode-linux"),
+        f"mem={MEMORY_BYTES >> 20}M",
+        f"ubd0={_disk(exchange)}",
+        *("rootfstype=hostfs", "rootflags=/", "ro"),
+        # The console goes to standard output, and there is no other.
+        *("con=null", "con0=null,fd:1", "ssl=null"),
+        # A panic is an end, not a wait for a reset.
+        *("panic=-1", "quiet"),
+        f"init={beginning}",
+    ]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _memory_directory(exchange: Path) -> str:
+    """Where its memory lies, as one sparse file: in memory, too, unless a container has little of that to share."""
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free > MEMORY_BYTES:
+        return str(shared)
+    return str(exchange)
 
 
-def _environment(parts: Parts) -> dict[str, str]:
-    path: List[str] = [str(parts.vng.parent), os.environ.get("PATH", os.defpath), "/usr/sbin:/sbin"]
-    return {**os.environ, "PATH": ":".join(path)}
+def _wait(process: subprocess.Popen[bytes], sign: Path, seconds: float) -> None:
+    """Until the machine has ended by itself, or has shown no progress for too long."""
+    size, deadline = 0, time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        now = sign.stat().st_size if sign.exists() else 0
+        if now > size:
+            size, deadline = now, time.monotonic() + seconds
+        time.sleep(0.1)
 
 
 def _disk(exchange: Path) -> Path:
     image = exchange / "disk.img"
     with image.open("wb") as file:
         file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run([needs.program("mkfs.ext4", "e2fsprogs"), "-q", "-F", str(image)], check=True)
     return image

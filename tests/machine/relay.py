@@ -1,7 +1,7 @@
 """Runs marked tests in the machine and reports each of them as if it had run here.
 
-The outer pytest boots once, for all the marked tests that were asked for; the inner one writes every report as one
-line of JSON, which the outer one reads back.  Where the kernel at hand can do it the tests just run.
+The outer pytest boots once for all the marked tests of a module that were asked for; the inner one writes every report
+as one line of JSON, which the outer one reads back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
@@ -19,37 +18,26 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from machine import boot, parts
+from machine import boot
 
 INSIDE = "COWSTORAGE_IN_MACHINE"
 MARKER = "machine"
 REPORTS = "reports.jsonl"
 
-# Emulated, everything takes ten times as long.
-SETUP_SECONDS = 240.0
-TEST_SECONDS = 180.0
-
-
-def kernel_has(kinds: tuple[str, ...]) -> bool:
-    """Whether the kernel at hand knows these types of file systems, after loading their modules."""
-    for kind in kinds:
-        if shutil.which("modprobe"):
-            subprocess.run(["modprobe", "--quiet", kind], capture_output=True)
-    known = Path("/proc/filesystems").read_text(encoding="ascii").split()
-    return all(kind in known for kind in kinds)
+# For one test, on a machine with much else to do.
+SECONDS = 300.0
 
 
 def belongs_inside(item: pytest.Item) -> bool:
-    """Whether a test is one that only the machine can run."""
-    marker = item.get_closest_marker(MARKER)
-    return marker is not None and INSIDE not in os.environ and not kernel_has(marker.args)
+    """Whether a test is one that only the machine can run, and this is not the machine."""
+    return item.get_closest_marker(MARKER) is not None and INSIDE not in os.environ
 
 
 class Outer:
-    """Runs the machine when the first of its tests is due, and hands out the reports."""
+    """Runs the machine when the first test of a module is due, and hands out the reports."""
 
     def __init__(self) -> None:
-        self._reports: Optional[Dict[str, List[Dict[str, Any]]]] = None
+        self._reports: Dict[str, Dict[str, List[Dict[str, Any]]]] = {}
         self._console = ""
 
     @pytest.hookimpl(tryfirst=True)
@@ -63,26 +51,26 @@ class Outer:
         return True
 
     def _reports_of(self, item: pytest.Item) -> List[pytest.TestReport]:
-        if self._reports is None:
-            self._reports = {}
-            try:
-                self._run([one for one in item.session.items if belongs_inside(one)])
-            except pytest.fail.Exception as error:
-                self._console = str(error)
-        found = self._reports.get(item.nodeid)
+        module = str(item.path)
+        if module not in self._reports:
+            self._reports[module] = {}
+            self._run([one for one in item.session.items if str(one.path) == module and belongs_inside(one)])
+        found = self._reports[module].get(item.nodeid)
         if not found:
             return [self._not_run(item)]
         hook = item.config.hook
         return [hook.pytest_report_from_serializable(config=item.config, data=data) for data in found]
 
     def _run(self, items: List[pytest.Item]) -> None:
-        root = items[0].config.rootpath
-        exchange = Path(tempfile.mkdtemp(prefix="machine-", dir=parts.cache()))
+        # Not /tmp, which may be small.
+        exchange = Path(tempfile.mkdtemp(prefix="cowstorage-machine-", dir="/var/tmp"))
+        reports = exchange / REPORTS
         try:
             script = inner_script([item.nodeid for item in items], exchange)
-            seconds = SETUP_SECONDS + TEST_SECONDS * len(items)
-            self._console = boot.run(parts.ready(), script, exchange, root, seconds)
-            self._reports = read_reports(exchange / REPORTS)
+            self._console = boot.run(script, exchange, items[0].config.rootpath, reports, SECONDS)
+            self._reports[str(items[0].path)] = read_reports(reports)
+        except pytest.fail.Exception as error:
+            self._console = str(error)
         finally:
             shutil.rmtree(exchange)
 

@@ -14,7 +14,7 @@ from harness.production import Production
 from network.cycle import whole_cycle
 from network.servers import SmbServer
 
-pytestmark = pytest.mark.machine("cifs")
+pytestmark = pytest.mark.machine
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from harness.production import Production
 from network.cycle import status, whole_cycle
 from network.servers import NfsServer
 
-pytestmark = pytest.mark.machine("nfs", "nfsd")
+pytestmark = pytest.mark.machine
 
 
 class Case(NamedTuple):
