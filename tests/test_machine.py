@@ -10,7 +10,6 @@ import pytest
 
 from harness import processes
 from harness.polling import until
-from harness.polling import until
 from machine import boot, relay
 
 pytest_plugins = ["pytester"]

@@ -108,7 +108,7 @@ def run(script: str, exchange: Path, directory: Path, sign: Path, seconds: float
 
 
 def _command(exchange: Path, beginning: Path) -> list[str]:
-    """In a process namespace, with which all its processes end: when it does, when it is told to, when we are killed."""
+    """In a process namespace, with which all its processes end: when that does, or we do."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
