@@ -70,13 +70,16 @@ class InUse(CowStorageError):
 
     :param paths: what is in use.
     :param holders: ``in_use.Holder`` or anything whose str() names a process.
+    :param way_out: what else there is than to stop it.
     """
 
-    def __init__(self, paths: Sequence[str], holders: Iterable[object]):
+    def __init__(self, paths: Sequence[str], holders: Iterable[object], way_out: str = ""):
         self.paths = tuple(paths)
         self.holders = tuple(holders)
         lines = "\n".join(f"    {holder}" for holder in self.holders)
-        super().__init__(f"In use: {', '.join(self.paths)}\n{lines}\nStop it, then run the same command again.")
+        super().__init__(
+            f"In use: {', '.join(self.paths)}\n{lines}\nStop it, then run the same command again.{way_out}"
+        )
 
 
 class NotReadOnly(CowStorageError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted
 from cowstorage.output import Output
@@ -18,6 +18,7 @@ class Step(NamedTuple):
     :param commands: the programs to run, in order.
     :param action: what no program does; called after the commands.
     :param undo: the programs that take it back.
+    :param undo_unless: asked first: why it can't or needn't be taken back; empty when it is to be.
     :param patience: seconds for which a command that finds something busy is tried again.
     :param explain: turns the error of a failed command into one that says what it means.
     """
@@ -28,6 +29,7 @@ class Step(NamedTuple):
     undo: Tuple[Command, ...] = ()
     explain: Optional[Callable[[CowStorageError], CowStorageError]] = None
     patience: float = 0.0
+    undo_unless: Optional[Callable[[], str]] = None
 
 
 Plan = Iterable[Step]
@@ -58,6 +60,7 @@ class Execution:
         self.output = output
         self.remember = remember
         self._undo: List[Step] = []
+        self._failed: Set[Command] = set()
 
     def __enter__(self) -> Execution:
         return self
@@ -94,8 +97,10 @@ class Execution:
             try:
                 self.runner.run(command)
                 return
-            except CommandFailed as error:
-                if "busy" not in error.output.lower() or time.monotonic() >= deadline:
+            except CowStorageError as error:
+                busy = isinstance(error, CommandFailed) and "busy" in error.output.lower()
+                if not busy or time.monotonic() >= deadline:
+                    self._failed.add(command)
                     raise
             time.sleep(0.1)
 
@@ -107,11 +112,17 @@ class Execution:
         """Take back what was done, last first; what can't be taken back is said, and the rest is gone on with."""
         while self._undo:
             step = self._undo.pop()
-            for command in step.undo:
-                try:
+            try:
+                reason = step.undo_unless() if step.undo_unless else ""
+                if not reason and not self._failed.isdisjoint(step.undo):
+                    # Such as mounting over a dead network, which would be waited for once more.
+                    reason = "its command has failed already"
+                for command in () if reason else step.undo:
                     self.runner.run(command)
-                except (CowStorageError, OSError) as error:
-                    self.output.detail(f"Undoing '{step.title}': {error}")
+            except (CowStorageError, OSError) as error:
+                reason = str(error)
+            if reason:
+                self.output.detail(f"'{step.title}' is not undone: {reason}")
 
 
 def interruptible() -> Dict[int, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from cowstorage import mounts, network, union
@@ -255,7 +256,8 @@ def lift_unions(context: Context, settings: Settings, lazy: bool = False) -> Ite
     for storage, target in targets[::-1]:
         for mount in mounts.at_or_below(mounts.read(), target):
             if mount.target == target and union.ours(mount):
-                yield _lift(context, mount, lazy, laid_again(context, settings, storage))
+                step = _lift(context, mount, lazy, laid_again(context, settings, storage))
+                yield step._replace(undo_unless=partial(_why_not_laid, context, settings, target))
 
 
 def laid_again(context: Context, settings: Settings, storage: str) -> Tuple[Command, ...]:
@@ -266,12 +268,36 @@ def laid_again(context: Context, settings: Settings, storage: str) -> Tuple[Comm
     return (union.get(kind).mount(union.layer(settings, storage, lowers(context, storage), kind), context.host),)
 
 
+def _why_not_laid(context: Context, settings: Settings, target: str) -> str:
+    """Why a union can't, or needn't, be laid again; empty when it is to be."""
+    if union.ours(mounts.top(mounts.read(), target)):
+        return "it is still mounted"
+    return lost(context, settings)
+
+
+def _why_not_mounted(target: str) -> str:
+    return "it is still mounted" if mounts.top(mounts.read(), target) else ""
+
+
+def lost(context: Context, settings: Settings) -> str:
+    """Why production can't be seen through its mount; empty when it can, or is not needed."""
+    now = mounts.read()
+    targets = [] if is_offline(context) else [mounts.resolved(path, now) for path in network_targets(context, settings)]
+    if not all(mounts.top(now, target) for target in targets):
+        return "production is not mounted any more"
+    return "; ".join(mounts.ailments(targets, context.developer).values())
+
+
 def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
     """Take production's mounts away."""
     back_end = network.get(settings.filesystem)
     for attachment in back_end.attachments(settings, context.host)[::-1]:
         for mount in mounts.at_or_below(mounts.read(), mounts.place(attachment.target)):
-            yield _lift(context, mount, lazy, attachment.commands)._replace(patience=LETTING_GO_SECONDS)
+            step = _lift(context, mount, lazy, attachment.commands)
+            yield step._replace(
+                patience=LETTING_GO_SECONDS,
+                undo_unless=partial(_why_not_mounted, mount.target),
+            )
     if not lazy:
         yield Step(
             f"Wait for {settings.filesystem} to end",
@@ -282,10 +308,10 @@ def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator
 def _lift(context: Context, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:
     def explain(error: CowStorageError) -> CowStorageError:
         if isinstance(error, CommandFailed) and "busy" in error.output.lower():
-            unseen = ["a process that you may not see (root: fuser -vm, or look for an open shell)"]
             from cowstorage import in_use
 
-            return InUse([mount.target], in_use.holders([mount.target]) or unseen)
+            unions = [target for _, target in union_targets(context.mounted or context.settings)]
+            return InUse([mount.target], in_use.reasons(mount.target, unions))
         return error
 
     command: Command = mounts.unmount_of(mount, context.host.euid, lazy)

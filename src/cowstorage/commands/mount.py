@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Iterator, List, Optional
+from typing import Callable, Iterator, List, Optional
 
 from cowstorage import cache, production, refresh, settings, stack, trash, union
 from cowstorage.context import Context
-from cowstorage.errors import CowStorageError, RemoteUnusable, Unfinished
+from cowstorage.errors import CowStorageError, RemoteUnusable, Unfinished, UnionUnusable
 from cowstorage.mounts import read, resolved, top
 from cowstorage.output import human_size
 from cowstorage.plan import Execution, Plan, Step, show
@@ -141,13 +141,30 @@ def mount(context: Context, execution: Execution) -> None:
     if not offline:
         execution.run(stack.attach(context))
     seen = remembered(context) if offline else look(context)
-    choice = choose(context, stack.lowers(context, "blobstorage"), seen.sample)
+    choice = chosen(context, lambda: choose(context, stack.lowers(context, "blobstorage"), seen.sample))
     for name, reason in choice.tried:
         context.output.detail(f"Passed over {name}: {reason}")
     if context.settings.file_storage and not offline:
         warn_of_another_state(context, seen)
         execution.run(first_fetch(context, seen))
     lay(context, execution, seen, choice, offline)
+
+
+def chosen(context: Context, choosing: Callable[[], Choice]) -> Choice:
+    """The union that works here; that none does may be the network's fault.
+
+    :raises RemoteUnusable, UnionUnusable: which of the two it is.
+    """
+    try:
+        return choosing()
+    except UnionUnusable:
+        reason = stack.lost(context, context.settings)
+        if not reason:
+            raise
+        raise RemoteUnusable(
+            context.settings.remote,
+            f"the connection was lost while unions were tried: {reason}. Run the same command again when it is back.",
+        ) from None
 
 
 def look(context: Context) -> production.Production:

@@ -37,7 +37,7 @@ def run(context: Context) -> int:
         seen = mounting.look(context)
         findings = compare(context, seen)
         agree(context, oddities(findings), "Production is not what was fetched before:")
-        choice = renewed_choice(context, seen) if had_unions else None
+        choice = mounting.chosen(context, lambda: renewed_choice(context, seen)) if had_unions else None
         # From here on the old state is given up: what fails is finished by the same command again.
         context.begin(f"bin/{context.command}", had_unions)
         execution.keep()
@@ -53,7 +53,7 @@ def run(context: Context) -> int:
         context.journal.mounted = None
         context.save()
     trash.empty(context.settings.location, context.runner)
-    summary(context, findings)
+    summary(context, findings, had_unions)
     return 0
 
 
@@ -167,7 +167,7 @@ def _assumed(context: Context, name: str) -> Finding:
     return Finding(name, refresh.GROWN if base else refresh.MISSING, base, base.size if base else 0)
 
 
-def summary(context: Context, findings: List[Finding]) -> None:
+def summary(context: Context, findings: List[Finding], mounted: bool) -> None:
     """What was brought, and what to do next."""
     for finding in findings:
         base = refresh.base_of(context, finding.name)
@@ -178,4 +178,5 @@ def summary(context: Context, findings: List[Finding]) -> None:
             finding.state, f"{human_size(base.size)}, fetched whole"
         )
         context.output.say(f"{finding.name} is at production's latest state ({how}).")
-    context.output.say("Local changes are dropped. Next: start your instance.")
+    following = "start your instance" if mounted else context.script("mount")
+    context.output.say(f"Local changes are dropped. Next: {following}.")
