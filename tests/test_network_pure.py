@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cowstorage import network, remotes, settings, union
 from cowstorage.errors import CommandFailed, SettingsError
-from cowstorage.host import Host, rclone_version
+from cowstorage.host import Host, version_in
 from cowstorage.network.cifs import unsafe
 from cowstorage.network.rclone import serves
 from cowstorage.system import Command, Runner, shell_line
@@ -153,11 +153,17 @@ def test_rclone_writes_no_log_since_its_daemon_would_keep_our_pipes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, version",
-    [("rclone v1.60.1-DEV\n- os/version: debian", (1, 60)), ("rclone v1.75.2\n", (1, 75)), ("", (0, 0))],
+    "name, text, version",
+    [
+        ("rclone", "rclone v1.60.1-DEV\n- os/version: debian 12.1", (1, 60)),
+        ("rclone", "rclone v1.75.2\n", (1, 75)),
+        ("rclone", "", (0, 0)),
+        ("unionfs-fuse", "FUSE library version: 2.9.9\nunionfs-fuse version: 1.0\n", (1, 0)),
+        ("unionfs-fuse", "unionfs-fuse version: 3.7\nFUSE library version 3.16.2\n", (3, 7)),
+    ],
 )
-def test_rclone_version(text: str, version: Tuple[int, int]) -> None:
-    assert rclone_version(text) == version
+def test_versions(name: str, text: str, version: Tuple[int, int]) -> None:
+    assert version_in(text, name) == version
 
 
 @pytest.mark.parametrize(

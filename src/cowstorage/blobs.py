@@ -130,19 +130,19 @@ def files_after(upper: str, tid: str) -> Iterator[str]:
 
     Those of transactions that a rollback to ``tid`` takes back.  Marks of deletion aren't among them.
     """
-    for entry in _entries(upper):
+    for entry in entries(upper):
         found = tid_of(entry.name)
         if found is not None and found > tid and entry.is_file(follow_symlinks=False):
             yield entry.path
 
 
-def _entries(directory: str) -> Iterator[os.DirEntry[str]]:
+def entries(directory: str) -> Iterator[os.DirEntry[str]]:
     """Everything below a directory, symbolic links not followed; memory grows with the depth only."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
+    with os.scandir(directory) as found:
+        for entry in found:
             yield entry
             if entry.is_dir(follow_symlinks=False):
-                yield from _entries(entry.path)
+                yield from entries(entry.path)
 
 
 def _device_mark(entry: os.DirEntry[str]) -> Optional[str]:
@@ -181,7 +181,7 @@ def has_whiteouts(upper: str, union: str) -> bool:
 
     :param union: the union that wrote ``upper``, a key of ``MARKS``.
     """
-    for entry in _entries(upper):
+    for entry in entries(upper):
         for mark in MARKS[union]:
             name = mark(entry)
             if name is not None and BLOB_OR_DIRECTORY_NAME.fullmatch(name):

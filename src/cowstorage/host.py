@@ -13,6 +13,9 @@ from cowstorage.system import find_program, run_program
 FUSE_CONF = "/etc/fuse.conf"
 CACHEFILESD_PID = "/run/cachefilesd.pid"
 
+# Where unionfs-fuse marks deletions in an upper: release 1.0 in the second one, all others in the first.
+UNIONFS_METADATA = (".unionfs", ".unionfs-fuse")
+
 PROGRAMS = (
     "fuse-overlayfs",
     "fusermount3",
@@ -41,6 +44,7 @@ class Host(NamedTuple):
     :param fuse: /dev/fuse can be opened.
     :param cachefilesd: cachefilesd(8) runs, so that a network file system may cache on disk, mount option fsc.
     :param rclone: the version of rclone, its first two numbers; asked for only where rclone is the file system.
+    :param unionfs: the same of unionfs-fuse; asked for only where it has marked deletions.
     """
 
     euid: int
@@ -53,6 +57,7 @@ class Host(NamedTuple):
     fuse: bool
     cachefilesd: bool = False
     rclone: Tuple[int, int] = (0, 0)
+    unionfs: Tuple[int, int] = (0, 0)
 
     @property
     def can_be_root(self) -> bool:
@@ -65,9 +70,9 @@ def allows_other(fuse_conf: str) -> bool:
     return any(line.strip() == "user_allow_other" for line in fuse_conf.splitlines())
 
 
-def rclone_version(text: str) -> Tuple[int, int]:
-    """The version in what ``rclone version`` prints: ``rclone v1.60.1-DEV`` gives ``(1, 60)``."""
-    match = re.search(r"rclone v(\d+)\.(\d+)", text)
+def version_in(text: str, name: str) -> Tuple[int, int]:
+    """The version in what a program prints: ``rclone v1.60.1-DEV`` gives ``(1, 60)``; zeros for other words."""
+    match = re.search(rf"^{name} (?:version: )?v?(\d+)\.(\d+)", text, re.MULTILINE)
     return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
 
 
@@ -84,13 +89,18 @@ def _runs(pid_file: str, program: str) -> bool:
     return pid.isdecimal() and _text(f"/proc/{pid}/comm").strip() == program
 
 
-def _rclone(settings: Settings) -> Tuple[int, int]:
-    if settings.filesystem != "rclone" or not find_program("rclone"):
+def _version(name: str, *argv: str) -> Tuple[int, int]:
+    if not find_program(argv[0]):
         return (0, 0)
     try:
-        return rclone_version(run_program(("rclone", "version"), limit=10))
+        return version_in(run_program(argv, limit=10), name)
     except CowStorageError:
         return (0, 0)
+
+
+def _has_unionfs_marks(settings: Settings) -> bool:
+    places = filter(None, (settings.blob_storage, settings.file_storage))
+    return any(os.path.isdir(os.path.join(f"{place}.prod", name)) for place in places for name in UNIONFS_METADATA)
 
 
 def _developer(settings: Settings) -> Tuple[int, int]:
@@ -130,5 +140,6 @@ def look(settings: Settings) -> Host:
         user_allow_other=os.geteuid() == 0 or allows_other(_text(FUSE_CONF)),
         fuse=os.access("/dev/fuse", os.R_OK | os.W_OK),
         cachefilesd=_runs(CACHEFILESD_PID, "cachefilesd"),
-        rclone=_rclone(settings),
+        rclone=_version("rclone", "rclone", "version") if settings.filesystem == "rclone" else (0, 0),
+        unionfs=_version("unionfs-fuse", "unionfs", "--version") if _has_unionfs_marks(settings) else (0, 0),
     )

@@ -174,7 +174,11 @@ def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterato
             yield Step(f"Look at {layer.upper}", action=_upper_preparer(context, kind, layer))
         yield Step(
             f"Lay {kind.name} over {layer.merged}",
-            (*union.preparation(layer, kind.uses_work, context.host), kind.mount(layer, context.host)),
+            (
+                *union.preparation(layer, kind.uses_work, context.host),
+                *kind.adoption(layer, context.host),
+                kind.mount(layer, context.host),
+            ),
             action=_prover(context, kind, layer, sample if storage == "blobstorage" else None),
             undo=(mounts.unmount_command(layer.merged, not kind.needs_root and by_developer(context)),),
         )

@@ -107,11 +107,7 @@ def agree(context: Context, lines: List[str], heading: str) -> None:
 
 def renewed_choice(context: Context, seen: production.Production) -> Choice:
     """The union for afterwards: chosen before anything is dropped, and free of what wrote the old uppers."""
-    uppers, context.journal.uppers = context.journal.uppers, {}
-    try:
-        return choose(context, stack.lowers(context, "blobstorage"), seen.sample)
-    finally:
-        context.journal.uppers = uppers
+    return choose(context, stack.lowers(context, "blobstorage"), seen.sample, fresh=True)
 
 
 def drop(context: Context) -> Iterator[Step]:

@@ -51,7 +51,7 @@ class Layer(NamedTuple):
 
 
 class Union:
-    """A union file system.  Every method is pure."""
+    """A union file system.  Every method is pure unless it says so."""
 
     name = ""
     program = ""
@@ -80,6 +80,13 @@ class Union:
     def mount(self, layer: Layer, host: Host) -> Command:
         """The command that mounts it."""
         raise NotImplementedError
+
+    def adoption(self, layer: Layer, host: Host) -> Tuple[Command, ...]:
+        """What makes an upper that another release of the same program wrote readable for this one; not pure.
+
+        :raises PathUnusable: it can't be made so.
+        """
+        return ()
 
     def owns(self, mount: Mount) -> bool:
         """Whether a mount was made by this union for us."""

@@ -6,12 +6,12 @@ import errno
 import os
 from typing import List, NamedTuple, Optional, Tuple
 
-from cowstorage import cache, mounts, union
+from cowstorage import cache, glance, mounts, union
 from cowstorage.children import within
 from cowstorage.context import Context
 from cowstorage.errors import CowStorageError, UnionUnusable
 from cowstorage.system import Command
-from cowstorage.union import Layer, Union
+from cowstorage.union import Layer, Union, marks
 
 TRIAL_SECONDS = 60.0
 
@@ -32,21 +32,40 @@ def uppers_written_by(context: Context) -> Optional[str]:
     return min(kinds) if kinds else None
 
 
+def foreign_marks(context: Context, candidate: Union) -> Optional[str]:
+    """What speaks against uppers that the journal does not know."""
+    for storage in union.storages(context.settings):
+        upper = union.layer(context.settings, storage, (), candidate.name).upper
+        kinds = () if storage in context.journal.uppers else marks.writers(upper)
+        if kinds and candidate.name not in kinds:
+            return written_by(context, upper, kinds)
+    return None
+
+
+def written_by(context: Context, upper: str, kinds: Tuple[str, ...]) -> str:
+    """That an upper is another union's, and what to do."""
+    return (
+        f"{upper} was written by {' or '.join(kinds)} and can't be read by another union. "
+        f"Set union = {kinds[0]}, or give up local changes with {context.script('sync')}"
+    )
+
+
 def candidates(context: Context) -> List[str]:
     """The unions to try, in their order."""
     return list(union.UNIONS) if context.settings.union == "auto" else [context.settings.union]
 
 
-def objection(context: Context, candidate: Union, layer: Layer) -> Optional[str]:
-    """Why a union is not even tried."""
+def objection(context: Context, candidate: Union, layer: Layer, fresh: bool = False) -> Optional[str]:
+    """Why a union is not even tried.
+
+    :param fresh: the uppers will be new ones.
+    """
     settings, host, network = context.settings, context.host, context.network
-    owner = uppers_written_by(context)
+    owner = None if fresh else uppers_written_by(context)
     if owner and owner != candidate.name:
-        return (
-            f"{layer.upper} was written by {owner} and can't be read by another union. "
-            f"Set union = {owner}, or give up local changes with {context.script('sync')}"
-        )
-    problem = candidate.problem(settings, host) or candidate.unsuited(layer)
+        return written_by(context, layer.upper, (owner,))
+    problem = None if fresh else foreign_marks(context, candidate)
+    problem = problem or candidate.problem(settings, host) or candidate.unsuited(layer)
     if problem is None and settings.union == "auto":
         problem = network.passed_over.get(candidate.name)
     if problem is None and candidate.needs_root:
@@ -59,22 +78,25 @@ def assumed(context: Context, lowers: Tuple[str, ...]) -> Choice:
     return _choose(context, lowers, None, trial=False)
 
 
-def choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str]) -> Choice:
+def choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str], fresh: bool = False) -> Choice:
     """The first that works.
 
     :param lowers: of the BLOB union.
     :param sample: a BLOB of production's, to be read.
+    :param fresh: see ``objection``.
     :raises UnionUnusable: none does; with every reason.
     """
-    return _choose(context, lowers, sample, trial=True)
+    return _choose(context, lowers, sample, trial=True, fresh=fresh)
 
 
-def _choose(context: Context, lowers: Tuple[str, ...], sample: Optional[str], trial: bool) -> Choice:
+def _choose(
+    context: Context, lowers: Tuple[str, ...], sample: Optional[str], trial: bool, fresh: bool = False
+) -> Choice:
     tried: List[Tuple[str, str]] = []
     for name in candidates(context):
         candidate = union.get(name)
         layer = trial_layer(context, lowers, name)
-        reason = objection(context, candidate, layer)
+        reason = objection(context, candidate, layer, fresh)
         if reason is None and trial:
             reason = attempt(context, candidate, layer, sample)
         if reason is None:
@@ -159,7 +181,7 @@ def _use(layer: Layer, sample: Optional[str]) -> None:
     merged, upper = os.path.join(layer.merged, name), os.path.join(layer.upper, name)
     try:
         if sample is not None and not _deleted(layer, sample):
-            with open(os.path.join(layer.merged, sample), "rb") as file:
+            with glance.opened(os.path.join(layer.merged, sample)) as file:
                 file.read(1)
         with open(merged, "xb") as file:
             file.write(b"local")

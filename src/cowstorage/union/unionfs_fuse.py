@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cowstorage.host import Host
+import os
+from typing import Optional, Tuple
+
+from cowstorage.errors import PathUnusable
+from cowstorage.host import UNIONFS_METADATA, Host
 from cowstorage.system import Command
 from cowstorage.union import MARK, Layer, Union
 
@@ -27,3 +31,24 @@ class UnionFSFuse(Union):
             options += ",relaxed_permissions"
         branches = ":".join(("upper=RW", *(f"{name}=RO" for name in layer.lower_names)))
         return Command(("unionfs", "-o", options, branches, layer.merged), cwd=layer.links)
+
+    def adoption(self, layer: Layer, host: Host) -> Tuple[Command, ...]:
+        # Releases differ in the name only, and the marks of the other one would be passed over.
+        there = [name for name in UNIONFS_METADATA if os.path.isdir(os.path.join(layer.upper, name))]
+        name = metadata_name(host.unionfs)
+        if name is None or there in ([], [name]):
+            return ()
+        if len(there) > 1:
+            raise PathUnusable(
+                layer.upper,
+                f"holds {' and '.join(there)}: two releases of unionfs-fuse have marked deletions in it. "
+                "Give local changes up with cow-sync.",
+            )
+        return (Command(("mv", "-T", "--", *(os.path.join(layer.upper, one) for one in (there[0], name)))),)
+
+
+def metadata_name(version: Tuple[int, int]) -> Optional[str]:
+    """Where this release marks deletions; ``None`` when the release is not known."""
+    if version == (0, 0):
+        return None
+    return UNIONFS_METADATA[1] if version == (1, 0) else UNIONFS_METADATA[0]
