@@ -37,7 +37,7 @@ from refreshing import (
 WITHIN = 0.01
 BESIDES = 10_000
 # Two logins, and what is read to prove that the mount works and that production has the base.
-WHOLE_SYNC_BESIDES = 150_000
+WHOLE_SYNC_BESIDES = 80_000
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import os
 import struct
 from typing import BinaryIO, Callable, Iterator, Optional, Tuple
 
+from cowstorage import glance
 from cowstorage.errors import DamagedDatabase
 from cowstorage.fsreader import LENGTH_SIZE, MAGIC_SIZE, NO_TID, Position, Reader, Transaction
 from cowstorage.saved_index import SavedIndex, index_position
@@ -142,7 +143,7 @@ def holds(path: str, position: Position) -> bool:
 
     :raises OSError: for no file, or a dead mount: neither says anything about the database.
     """
-    with open(path, "rb", buffering=0) as file:
+    with glance.opened(path) as file:
         return _holds(file, position)
 
 
@@ -167,7 +168,7 @@ def fingerprint(path: str, position: Position, reach: int = 512) -> bytes:
 
     :raises OSError: for no file, or a dead mount.
     """
-    with open(path, "rb", buffering=0) as file:
+    with glance.opened(path) as file:
         return b"".join(_around(file, position.size, reach))
 
 

@@ -6,7 +6,7 @@ import os
 from itertools import islice
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from cowstorage import network
+from cowstorage import glance, network
 from cowstorage.children import within
 from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.settings import Settings
@@ -86,7 +86,7 @@ def _sizes(settings: Settings, directory: str, option: str) -> Dict[str, int]:
                 name = entry.name
                 if not name.endswith((".fs", ".fs.index")) or name.startswith(".") or not name.isprintable():
                     continue
-                if entry.is_file():
+                if _kind(entry) == "file":
                     sizes[name] = entry.stat().st_size
     except OSError as error:
         raise _not_seen(settings, directory, option, error) from None
@@ -133,7 +133,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def _readable(settings: Settings, path: str) -> None:
     try:
-        with open(path, "rb") as file:
+        with glance.opened(path) as file:
             file.read(1)
     except OSError as error:
         raise _not_seen(settings, path, "remote", error) from None
