@@ -1,8 +1,9 @@
 """Many BLOBs: memory stays bounded, and what doesn't fetch takes no longer than with a few.
 
-``COWSTORAGE_SCALE`` sets how many, for a long run::
+``COWSTORAGE_SCALE`` sets how many, and ``COWSTORAGE_SCALE_MB`` how big Data.fs is, for a long run that needs twice
+the room of Data.fs on the disk::
 
-    COWSTORAGE_SCALE=1000000 python3 -m pytest tests/test_scale.py
+    COWSTORAGE_SCALE=1000000 COWSTORAGE_SCALE_MB=10000 python3 -m pytest -s tests/test_scale.py
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
 import time
@@ -22,7 +24,8 @@ import transaction
 from ZODB.blob import BushyLayout
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
-from ZODB.utils import p64
+from ZODB.FileStorage.format import DATA_HDR_LEN, TRANS_HDR, TRANS_HDR_LEN, DataHeader
+from ZODB.utils import newTid, p64
 
 from harness.buildout import Buildout
 from harness.developer import Developers
@@ -30,6 +33,7 @@ from harness.production import Production
 from stacks import Stack, part_options, prepared
 
 COUNT = int(os.environ.get("COWSTORAGE_SCALE", "50000"))
+DATA_FS_MB = int(os.environ.get("COWSTORAGE_SCALE_MB", "100"))
 MEGABYTES = 200
 STACK = Stack("directory", "overlay", "root")
 
@@ -55,8 +59,23 @@ def fill(production: Production, count: int) -> None:
         storage.tpc_vote(current)
         tid = storage.tpc_finish(current)
         storage.close()
+        swell(production.data_fs, DATA_FS_MB, tid)
         link(production.blob_storage, tid, count)
     transaction.abort()
+
+
+def swell(data_fs: Path, megabytes: int, tid: bytes) -> None:
+    """Append transactions of one object of 10 MB each, which nothing loads: holes in the file."""
+    size, oid = 10_000_000, p64(1 << 40)
+    length = TRANS_HDR_LEN + DATA_HDR_LEN + size
+    with open(data_fs, "r+b") as file:
+        file.seek(0, os.SEEK_END)
+        for _ in range(megabytes // 10):
+            position, tid = file.tell(), newTid(tid)
+            file.write(struct.pack(TRANS_HDR, tid, length, b" ", 0, 0, 0))
+            file.write(DataHeader(oid, tid, 0, position, 0, size).asString())
+            file.seek(size, os.SEEK_CUR)
+            file.write(p64(length))
 
 
 def link(blobs: Path, tid: bytes, count: int) -> None:
