@@ -42,7 +42,7 @@ class UnionFSFuse(Union):
             raise PathUnusable(
                 layer.upper,
                 f"holds {' and '.join(there)}: two releases of unionfs-fuse have marked deletions in it. "
-                "Give local changes up with cow-sync.",
+                "Run cow-sync, which gives local changes up.",
             )
         return (Command(("mv", "-T", "--", *(os.path.join(layer.upper, one) for one in (there[0], name)))),)
 
