@@ -404,6 +404,18 @@ def test_removal_while_mounted_is_refused(buildout, before):
     assert buildout.scripts() == {}
 
 
+def test_renaming_while_mounted_is_refused(buildout):
+    buildout.configure(PART + ZEOSERVER, "zeoserver cow-storage")
+    buildout.run()
+    scripts = buildout.scripts()
+    renamed = PART.replace("cow-storage", "prod-storage")
+    buildout.configure(renamed + ZEOSERVER, "zeoserver prod-storage")
+    assert "Run bin/cow-umount first, then buildout again." in buildout.fails(before=UNION)
+    assert buildout.scripts() == scripts
+    buildout.run()
+    assert sorted(buildout.scripts()) == [f"prod-{command}" for command in COMMANDS]
+
+
 def test_removal_with_a_disk_of_the_users_own(buildout):
     buildout.configure(PART + ZEOSERVER, "zeoserver cow-storage")
     buildout.run()

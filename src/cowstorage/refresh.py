@@ -74,7 +74,10 @@ class Paths(NamedTuple):
         """Whether the local file is another one than was fetched: it was packed, or removed."""
         if not os.path.exists(self.kept):
             return False
-        return not os.path.exists(self.local) or not os.path.samefile(self.kept, self.local)
+        if not os.path.exists(self.local):
+            # With another name elsewhere it is what was changed locally when the part had other paths.
+            return os.stat(self.kept).st_nlink == 1
+        return not os.path.samefile(self.kept, self.local)
 
     @property
     def fetched(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
@@ -11,7 +12,7 @@ import zc.buildout
 
 from cowstorage import recipe
 from faults import scripts
-from harness import cleanup
+from harness import cleanup, database
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
@@ -67,6 +68,64 @@ def test_mounted_anew(
     local = buildout.read()
     buildout.configure({**options, **CHANGES[change](production, scratch)})
     scripts.run(buildout, "mount", check=True)
+    assert buildout.read() == local
+    scripts.run(buildout, "umount", check=True)
+
+
+@pytest.mark.parametrize("command", ["mount", "sync"])
+def test_other_paths_start_anew(
+    buildout: Buildout, options: Dict[str, str], production: Production, command: str
+) -> None:
+    """Data.fs is fetched for them; what was changed locally waits beside the old ones."""
+    local = buildout.read()
+    scripts.run(buildout, "umount", check=True)
+    buildout.configure({**options, "file-storage": "var/fs", "blob-storage": "var/bs"})
+    scripts.run(buildout, command, check=True)
+    scripts.run(buildout, "mount", check=True)
+    there = buildout.path / "var"
+    assert database.read(str(there / "fs" / "Data.fs"), str(there / "bs")) == production.expected()
+    scripts.run(buildout, "umount", check=True)
+    buildout.configure(options)
+    scripts.run(buildout, "mount", check=True)
+    assert buildout.read() == local
+    scripts.run(buildout, "umount", check=True)
+
+
+def test_two_buildouts_on_the_same_directories(
+    buildout: Buildout, options: Dict[str, str], make_buildout: Callable[..., Buildout]
+) -> None:
+    """The second is refused, and the first goes on."""
+    local = buildout.read()
+    same = {name: str(buildout.path / "var" / name.replace("-", "")) for name in ("file-storage", "blob-storage")}
+    second = make_buildout(buildout.developer, {**options, **same}, "second")
+    third = make_buildout(buildout.developer, {**options, "location": buildout.settings.location}, "third")
+    for command in ("mount", "sync"):
+        refused = scripts.run(second, command, "--yes")
+        assert refused.returncode == 1
+        assert "is mounted already, and not by this part: by another buildout" in refused.stderr
+        refused = scripts.run(third, command, "--yes")
+        assert refused.returncode == 1
+        assert f"is used by the buildout {buildout.path}. Set location to another directory." in refused.stderr
+    assert scripts.run(buildout, "status").returncode == 0
+    assert buildout.read() == local
+    scripts.run(buildout, "umount", check=True)
+    scripts.run(second, "mount", check=True)
+    assert "not by this part" in scripts.run(buildout, "mount").stderr
+    scripts.run(second, "umount", check=True)
+
+
+def test_copied_while_mounted(buildout: Buildout, options: Dict[str, str], scratch: Path) -> None:
+    """cp -a of a buildout, without what is mounted in it: the copy has local changes of its own."""
+    local = buildout.read()
+    copy = scratch / "copy"
+    copying = ["cp", "-a", "--one-file-system", "--", str(buildout.path), str(copy)]
+    subprocess.run(copying, check=True)
+    second = Buildout(copy, buildout.developer, buildout.runtime, options)
+    scripts.run(second, "mount", check=True)
+    second.commit(1)
+    assert buildout.read() == local
+    scripts.run(second, "umount", check=True)
+    assert scripts.run(buildout, "status").returncode == 0
     assert buildout.read() == local
     scripts.run(buildout, "umount", check=True)
 

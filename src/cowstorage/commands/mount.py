@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, Optional
 
 from cowstorage import cache, production, refresh, settings, stack, trash, union
 from cowstorage.context import Context
-from cowstorage.errors import CowStorageError, RemoteUnusable, Unfinished, UnionUnusable
+from cowstorage.errors import CowStorageError, PathUnusable, RemoteUnusable, Unfinished, UnionUnusable
 from cowstorage.mounts import read, resolved, top
 from cowstorage.output import human_size
 from cowstorage.plan import Execution, Plan, Step, show
@@ -77,6 +77,7 @@ def check(context: Context) -> None:
     if problem:
         raise CowStorageError(f"filesystem = {context.settings.filesystem}: {problem}")
     stack.check_places(context)
+    refuse_others(context)
     for storage in union.storages(context.settings):
         stack.check_room(union.layer(context.settings, storage, (), ""))
     if not context.network.remote:
@@ -89,6 +90,7 @@ def check_offline(context: Context) -> None:
 
     :raises CowStorageError: what is missing.
     """
+    refuse_others(context)
     bases = context.journal.bases
     gap = cache.Complete(context.settings).gap(bases)
     if not bases or not all(os.path.exists(refresh.paths(context, name).local) for name in bases):
@@ -96,6 +98,30 @@ def check_offline(context: Context) -> None:
     if gap:
         advice = f"Run {context.script('prefetch')} while production can be reached."
         raise CowStorageError(f"--offline needs everything to be here, but {gap}. {advice}")
+
+
+def refuse_others(context: Context) -> None:
+    """Another buildout's directories are left alone.
+
+    :raises PathUnusable: ``location`` is another's, or its unions lie where ours belong.
+    """
+    made = context.journal.mounted
+    if made:
+        theirs, ours = str(made["settings"]["directory"]), context.settings.directory
+        location = os.path.join(theirs, str(made["settings"]["location"]))
+        # A buildout that was moved has left nothing where it was; a copied one has a location of its own.
+        is_another = os.path.isdir(theirs) and not os.path.samefile(theirs, ours) and os.path.isdir(location)
+        if is_another and os.path.samefile(location, context.settings.location):
+            raise PathUnusable(location, f"is used by the buildout {theirs}. Set location to another directory.")
+    elif not context.journal.operation:
+        now = read()
+        for storage, target in stack.union_targets(context.settings):
+            if union.ours(top(now, target)):
+                raise PathUnusable(
+                    target,
+                    "is mounted already, and not by this part: by another buildout with the same directories. "
+                    f"Run cow-umount there, or set {storage.replace('storage', '-storage')} here.",
+                )
 
 
 def lift(context: Context, state: str) -> None:
@@ -210,14 +236,15 @@ def warn_of_another_state(context: Context, seen: production.Production) -> None
 
 
 def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]:
-    """Fetch the FileStorages when there are none, or an earlier first fetch was cut off; one base for all."""
+    """Fetch the FileStorages when there are none (any more), or a first fetch was cut off; one base for all."""
     names = production.chosen(context.settings, seen)
     strange = [
         name
         for name in names
         if name not in context.journal.bases and os.path.exists(refresh.paths(context, name).local)
     ]
-    if strange or context.journal.synced:
+    here = [name for name in context.journal.bases if os.path.exists(refresh.paths(context, name).local)]
+    if strange or (context.journal.synced and here):
         return
     findings = refresh.find(context, names, seen)
     refresh.check_space(context, findings)
