@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 import pytest
 
 from cowstorage import settings
 from cowstorage.errors import SettingsError
 from faults import scripts
+from faults.conftest import LOCAL, REMOTE
 from harness import cleanup
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
 from harness.sshd import Sshd
+from refreshing import journal
+from stacks import Stack, developer_of, part_options, prepared
 
 MakeBuildout = Callable[..., Buildout]
 NAMES = ["two words", "a,b", "a:b", "back\\slash", "Ümläut", "it's", 'say "so"', "$(x)", "-dash"]
+
+# Entries of a directory, and what a command may take with them.
+MANY, MANY_SECONDS = 30_000, 20
 
 
 @pytest.fixture
@@ -121,30 +128,69 @@ def test_location_inside_a_merged_directory_by_a_link(make: MakeBuildout, inside
     cleanup.assert_nothing_mounted(buildout.path)
 
 
-def test_rogue_server(
+@pytest.fixture(params=[LOCAL, REMOTE], ids=str)
+def stack(request: pytest.FixtureRequest) -> Stack:
+    found: Stack = request.param
+    return found
+
+
+@pytest.fixture
+def from_rogue(
+    stack: Stack,
     production: Production,
     developers: Developers,
     make_sshd: Callable[..., Sshd],
     make_buildout: MakeBuildout,
     fuse: None,
-) -> None:
-    """Odd names, links that lead outside, special files, many entries: read, and never followed to here."""
-    odd = ["-rf.blob", "a\nb.blob", "$(touch x).blob", "\udcff.blob", "'\"`.fs.old"]
-    for name in odd:
-        Path(os.fsdecode(os.path.join(os.fsencode(production.blob_storage), os.fsencode(name)))).touch()
-    (production.blob_storage / "absolute").symlink_to("/etc/shadow")
+) -> Iterator[Buildout]:
+    """A buildout over the production, not mounted yet."""
+    developer = developer_of(stack, developers)
+    sshd = make_sshd() if stack.filesystem == "sshfs" else None
+    with prepared(stack, production, developer):
+        yield make_buildout(developer, part_options(stack, production, sshd))
+
+
+def named(directory: Path, name: str) -> Path:
+    """A path, whatever bytes the name has."""
+    return Path(os.fsdecode(os.path.join(os.fsencode(directory), os.fsencode(name))))
+
+
+def test_rogue_server(from_rogue: Buildout, production: Production) -> None:
+    """Odd names, links that lead outside, nowhere or to themselves, what blocks its reader: never opened or shown."""
+    for name in ["-rf.blob", "a\nb.blob", "$(touch x).blob", "\udcff.blob"]:
+        named(production.blob_storage, name).touch()
+    for name in ["-rf.fs", "$(touch x).fs", "a\nb.fs", "\x1b[2J.fs", "\udcff.fs"]:
+        shutil.copy(production.data_fs, named(production.file_storage, name))
+    for directory, suffix in ((production.blob_storage, ".blob"), (production.file_storage, ".fs")):
+        # The search for a BLOB looks at the last name first.
+        os.mkfifo(named(directory, f"\udcff\udcff{suffix}"))
+        os.mkfifo(directory / f"~{suffix}")
+        (directory / f"~loop{suffix}").symlink_to(f"~loop{suffix}")
+        (directory / f"~nowhere{suffix}").symlink_to("nothing/there")
+    (production.blob_storage / "absolute").symlink_to("/etc")
     (production.blob_storage / "up").symlink_to("../../../../../../etc")
-    os.mkfifo(production.blob_storage / "fifo.blob")
-    os.mkfifo(production.file_storage / "fifo.fs")
-    many = production.blob_storage / "many"
-    many.mkdir()
-    for number in range(100_000):
-        os.close(os.open(many / f"{number}.blob", os.O_CREAT | os.O_WRONLY))
     production.give_to(production.uid, production.gid)
-    sshd = make_sshd()
-    options = {"remote": sshd.remote(production.path), "union": "unionfs-fuse", "sudo": "no"}
-    buildout = make_buildout(developers.alone, options)
-    scripts.run(buildout, "mount", check=True)
-    assert buildout.read() == production.expected()
-    scripts.run(buildout, "umount", check=True)
-    cleanup.assert_nothing_mounted(buildout.path)
+    mounted = scripts.run(from_rogue, "mount", check=True)
+    assert set(journal(from_rogue)["bases"]) == {"Data.fs", "-rf.fs", "$(touch x).fs"}
+    said = [mounted, scripts.run(from_rogue, "status", "-v", check=True)]
+    assert [text for one in said for text in one[1:] if not text.replace("\n", "").isprintable()] == []
+    assert from_rogue.read() == production.expected()
+    scripts.run(from_rogue, "sync", "--yes", check=True)
+    assert from_rogue.read() == production.expected()
+    scripts.run(from_rogue, "umount", check=True)
+    assert not (from_rogue.path / "x").exists()
+    cleanup.assert_nothing_mounted(from_rogue.path)
+
+
+def test_many_entries(from_rogue: Buildout, production: Production) -> None:
+    """A directory that is looked for a BLOB in, and the one with Data.fs."""
+    for directory, suffix in ((production.blob_storage / "many", "txt"), (production.file_storage, "fs.old")):
+        directory.mkdir(exist_ok=True)
+        first = directory / f"0.{suffix}"
+        first.touch()
+        for number in range(1, MANY):
+            os.link(first, directory / f"{number}.{suffix}")
+    production.give_to(production.uid, production.gid)
+    assert scripts.duration_of(lambda: scripts.run(from_rogue, "mount", check=True)) < MANY_SECONDS
+    assert scripts.duration_of(lambda: scripts.run(from_rogue, "status", check=True)) < MANY_SECONDS
+    scripts.run(from_rogue, "umount", check=True)
