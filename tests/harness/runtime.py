@@ -7,6 +7,7 @@ may run it, else the system's of the same version.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ from harness import accounts
 
 DISTRIBUTIONS = ("ZODB", "sh", "zc.buildout", "zc.recipe.egg", "ZEO")
 NOBODY = "cowalone"
+# coverage's configuration, which every user may read, where tests/coverage measures.
+COVERAGE = os.environ.get("COVERAGE_PROCESS_START", "")
 
 
 class Runtime:
@@ -36,7 +39,7 @@ class Runtime:
             source = Path(str(package.__file__)).parent
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, directory / "src" / source.name, ignore=ignored)
-        for name in _closure(DISTRIBUTIONS):
+        for name in _closure((*DISTRIBUTIONS, "coverage") if COVERAGE else DISTRIBUTIONS):
             _copy_distribution(name, directory / "site")
         # Those who run the scripts can't write there.
         compile_all = [self.python, "-m", "compileall", "-q", str(directory)]
@@ -46,8 +49,12 @@ class Runtime:
     def script(self, module: str, call: str) -> str:
         """The text of a script, in the way of zc.recipe.egg."""
         paths = "".join(f"  {path!r},\n" for path in self.paths)
+        measured = ""
+        if COVERAGE:
+            measured = f"import os, coverage\nos.environ['COVERAGE_PROCESS_START'] = {COVERAGE!r}\n"
+            measured += "coverage.process_startup()\n\n"
         return (
-            f"#!{self.python}\n\nimport sys\nsys.path[0:0] = [\n{paths}  ]\n\nimport {module}\n\n"
+            f"#!{self.python}\n\nimport sys\nsys.path[0:0] = [\n{paths}  ]\n\n{measured}import {module}\n\n"
             f"if __name__ == '__main__':\n    sys.exit({module}.{call})\n"
         )
 
