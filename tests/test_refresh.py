@@ -15,6 +15,7 @@ from typing import Callable, Dict, Iterator, Optional
 import pytest
 
 from benchmarks.slow_link import SlowLink
+from cowstorage.output import human_size
 from harness import database
 from harness.buildout import Buildout
 from harness.developer import Developers
@@ -118,6 +119,19 @@ def test_bytes_moved_over_sshfs(
         buildout.run("umount", check=True)
     assert appended < by_rsync <= appended * (1 + WITHIN) + BESIDES
     assert by_rsync < moved <= appended * (1 + WITHIN) + WHOLE_SYNC_BESIDES
+
+
+def test_the_lead_of_production_is_told(buildout: Buildout, production: Production) -> None:
+    mounted(buildout)
+    assert "none: production has not changed since the last sync" in buildout.run("status").stdout
+    added = append_bytes(production, 1_000_000)
+    later = journal(buildout)["synced"] + 3 * 86_400
+    with production._changing():
+        os.utime(production.data_fs, (later, later))
+    assert f"production is 3 days and {human_size(added)} ahead" in buildout.run("status").stdout
+    assert status(buildout)["production"]["Data.fs"]["size"] == added
+    buildout.run("sync", "--yes", check=True)
+    assert status(buildout)["production"]["Data.fs"]["size"] == 0
 
 
 def test_the_base_is_proven_by_a_few_hundred_bytes(buildout: Buildout, production: Production) -> None:
