@@ -153,6 +153,18 @@ def test_savepoints_are_not_overwritten_unasked(buildout: Buildout) -> None:
     assert buildout.read() == after
 
 
+def test_back_though_production_has_packed_away_the_blob_that_proved_the_mount(
+    buildout: Buildout, production: Production
+) -> None:
+    sample = production.blob_storage / journal(buildout)["mounted"]["sample"]
+    assert sample.is_file()
+    buildout.commit(1)
+    production.pack()
+    assert not sample.exists()
+    result = buildout.run("rollback", "--yes", check=True)
+    assert "The database is back at production's state as last synced" in result.stdout
+
+
 def test_savepoints_are_listed_and_deleted(buildout: Buildout) -> None:
     assert buildout.run("savepoint", "--list", check=True).stdout == "There are no savepoints.\n"
     buildout.run("savepoint", "one", check=True)

@@ -167,12 +167,16 @@ def prove(candidate: Union, layer: Layer, sample: Optional[str], developer: Tupl
     within(TRIAL_SECONDS, f"using {layer.merged}", lambda: _use(layer, sample), developer)
 
 
-def _deleted(layer: Layer, sample: str) -> bool:
-    """Whether a local pack has removed a BLOB: it is not there, and the upper is not empty.
+def _gone(layer: Layer, sample: str) -> bool:
+    """Whether a BLOB is rightly not there: a local pack, or one of production's after it was found, has removed it.
 
-    A union that shows nothing at all is found by the trial, whose upper is.
+    A union that shows nothing at all is found by the trial, whose upper is empty.
     """
-    return not os.path.lexists(os.path.join(layer.merged, sample)) and bool(os.listdir(layer.upper))
+    if os.path.lexists(os.path.join(layer.merged, sample)):
+        return False
+    return bool(os.listdir(layer.upper)) or not any(
+        os.path.lexists(os.path.join(lower, sample)) for lower in layer.lowers
+    )
 
 
 def _use(layer: Layer, sample: Optional[str]) -> None:
@@ -180,7 +184,7 @@ def _use(layer: Layer, sample: Optional[str]) -> None:
     name = f".cowstorage-{os.getpid()}"
     merged, upper = os.path.join(layer.merged, name), os.path.join(layer.upper, name)
     try:
-        if sample is not None and not _deleted(layer, sample):
+        if sample is not None and not _gone(layer, sample):
             with glance.opened(os.path.join(layer.merged, sample)) as file:
                 file.read(1)
         with open(merged, "xb") as file:
