@@ -24,7 +24,7 @@ from ZODB.FileStorage.FileStorage import FileIterator
 from ZODB.fsIndex import fsIndex
 from ZODB.utils import p64, z64
 
-from cowstorage import filestorage
+from cowstorage import filestorage, glance
 from cowstorage.errors import DamagedDatabase
 from cowstorage.filestorage import Position
 
@@ -565,7 +565,7 @@ def test_few_small_reads(path, sample, function, monkeypatch):
         calls.append(("open", 0))
 
         class Counting:
-            seek = file.seek
+            seek, fileno = file.seek, file.fileno
 
             def __enter__(self):
                 return self
@@ -579,7 +579,7 @@ def test_few_small_reads(path, sample, function, monkeypatch):
 
         return Counting()
 
-    monkeypatch.setattr(filestorage, "open", counting_open, raising=False)
+    monkeypatch.setattr(glance, "open", counting_open, raising=False)
     assert function(path, sample.end)
     assert [name for name, _ in calls] == ["open", "read", "read", "read"]
     assert sum(count for _, count in calls) <= 4 + 512 + HEADER

@@ -118,7 +118,8 @@ def _run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
 
     context = Context(f"{settings.prefix}-{name}", settings, arguments)
     context.make_location()
-    with Lock(settings.location, context.command, LOCK_SECONDS):
+    with Lock(settings.location, context.command, LOCK_SECONDS) as lock:
+        context.runner.lock = lock.descriptor
         # What another command wrote while we waited for it.
         context.reload()
         interruptible()

@@ -252,7 +252,7 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
         # What both files share need not cross the network; cut off in the middle, the copy is as good a start.
         yield Step(
             f"Copy {finding.name}, to fetch differences only",
-            (Command(("cp", "--reflink=auto", "-T", "--", place.fetched, place.incoming), limit=None),),
+            (Command(("cp", "--reflink=auto", "-T", "--", place.fetched, place.incoming), limit=None, locks=True),),
         )
     # Before the data, so that it is never ahead of it.
     if finding.name in production.indexes:

@@ -58,7 +58,7 @@ def fetch(
     # A file of the same size and time that was found damaged must not be taken for the same.
     argv.append("--append" if append else "--ignore-times")
     argv += [*_reached(source, ssh), "--", source.spec, target.path]
-    return Command(tuple(argv), limit=None, shows=progress)
+    return Command(tuple(argv), limit=None, shows=progress, locks=True)
 
 
 def fetch_listed(
@@ -88,7 +88,7 @@ def fetch_listed(
     # With %b rsync tells when a file has come, else when it begins, rsyncd.conf(5).
     argv += ["--ignore-missing-args", "--copy-links", "--whole-file", "--chmod=D0700,F0400", "--out-format=%b %l %n"]
     argv += [*options, *(["--dry-run"] if only_sizes else []), *_reached(source, ssh)]
-    return Command((*argv, "--", source.spec, target.path), limit=None, tells=tells)
+    return Command((*argv, "--", source.spec, target.path), limit=None, tells=tells, locks=True)
 
 
 def _check(source: Source, target: Target) -> None:

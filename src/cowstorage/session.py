@@ -164,7 +164,9 @@ def save(location: str, journal: Journal) -> None:
 
 
 class Lock:
-    """One command at a time per part: flock(2) on ``location``/lock, given back when the process ends.
+    """One command at a time per part: flock(2) on ``location``/lock.
+
+    Given back when the process ends, and whatever it has handed ``descriptor`` to.
 
     :param waits: seconds to wait for another command before giving up.
     """
@@ -173,25 +175,25 @@ class Lock:
         self.path = os.path.join(location, LOCK)
         self.command = command
         self.waits = waits
-        self._descriptor: Optional[int] = None
+        self.descriptor: Optional[int] = None
 
     def __enter__(self) -> Lock:
         try:
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise PathUnusable(self.path, f"can't be opened: {error.strerror}. It must belong to you.") from None
         for _ in self._tries():
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 continue
         else:
-            text = os.pread(self._descriptor, 200, 0).decode("utf-8", "replace").strip()
-            os.close(self._descriptor)
+            text = os.pread(self.descriptor, 200, 0).decode("utf-8", "replace").strip()
+            os.close(self.descriptor)
             raise Locked(self.path, text or "unknown")
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{self.command} (pid {os.getpid()})\n".encode(), 0)
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{self.command} (pid {os.getpid()})\n".encode(), 0)
         return self
 
     def _tries(self) -> Iterator[None]:
@@ -202,7 +204,7 @@ class Lock:
             yield
 
     def __exit__(self, *exception: object) -> None:
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self.descriptor is not None:
+            os.ftruncate(self.descriptor, 0)
+            os.close(self.descriptor)
+            self.descriptor = None

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
 
@@ -47,6 +47,7 @@ class Command(NamedTuple):
     :param fallback: what is run when this one fails.
     :param detached: its output is thrown away, since what it leaves running would keep a pipe of ours open.
     :param tells: called with each line that it prints, as it comes, in another thread; nothing is kept.
+    :param locks: it writes what the next command reads: the part stays locked until its last process has ended.
     """
 
     argv: Tuple[str, ...]
@@ -57,6 +58,7 @@ class Command(NamedTuple):
     fallback: Optional[Tuple[str, ...]] = None
     detached: bool = False
     tells: Optional[Callable[[str], None]] = None
+    locks: bool = False
 
 
 def package_of(program: str) -> str:
@@ -115,12 +117,14 @@ class Runner:
     :param sudo: the program to become root with, or ``None``.
     :param interactive: there is a terminal to ask for passwords on.
     :param log: called with each command's shell line before it runs (``--verbose``).
+    :ivar lock: the open file of the part's lock, once it is held.
     """
 
     def __init__(self, sudo: Optional[str], interactive: bool, log: Optional[Callable[[str], None]] = None):
         self.sudo = sudo
         self.interactive = interactive
         self.log = log
+        self.lock: Optional[int] = None
         self.euid = os.geteuid()
 
     def run(self, command: Command) -> str:
@@ -149,10 +153,10 @@ class Runner:
         self._authenticate()
         return self._start(command, argv)
 
-    @staticmethod
-    def _start(command: Command, argv: Tuple[str, ...]) -> str:
+    def _start(self, command: Command, argv: Tuple[str, ...]) -> str:
         output = "shown" if command.shows else "thrown away" if command.detached else "returned"
-        return run_program(argv, command.cwd, command.limit, output, tells=command.tells)
+        lock = self.lock if command.locks else None
+        return run_program(argv, command.cwd, command.limit, output, tells=command.tells, lock=lock)
 
     def _authenticate(self) -> None:
         # sudo -v asks once and sudo remembers; the commands themselves keep their output to us.
@@ -179,6 +183,7 @@ def run_program(
     output: str = "returned",
     stdin: Optional[str] = None,
     tells: Optional[Callable[[str], None]] = None,
+    lock: Optional[int] = None,
 ) -> str:
     """Run ``argv`` and return its output, stdout and stderr in one.
 
@@ -186,6 +191,7 @@ def run_program(
 
     :param output: ``returned``, ``shown`` (stdout goes where ours goes) or ``thrown away``.
     :param tells: takes stdout line by line instead.
+    :param lock: an open file that the program gets, too: what was locked by it, flock(2), stays so.
     :raises CommandFailed, ProgramMissing, TimeLimit: what went wrong.
     """
     import sh  # 80 ms: not for the scripts that run nothing
@@ -200,6 +206,7 @@ def run_program(
         }
         if tells is not None:
             streams[output] = {"_out": tells, "_tty_out": False}
+        inherited = frozenset(() if lock is None else (lock,))
 
         def start(prepare: Callable[[], None]) -> Any:
             return program(
@@ -211,18 +218,24 @@ def run_program(
                 _bg_exc=False,
                 _env={**os.environ, "LC_ALL": "C.UTF-8"},
                 _preexec_fn=prepare,
+                _pass_fds=inherited,
                 **streams[output],
             )
 
         try:
-            result = _finished(argv, start, limit)
+            result = _finished(argv, start, limit, inherited)
         except sh.ErrorReturnCode as error:
             text = (error.stdout + error.stderr).decode("utf-8", "replace")
             raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
     return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
 
 
-def _finished(argv: Tuple[str, ...], start: Callable[[Callable[[], None]], Any], limit: Optional[float]) -> Any:
+def _finished(
+    argv: Tuple[str, ...],
+    start: Callable[[Callable[[], None]], Any],
+    limit: Optional[float],
+    inherited: FrozenSet[int],
+) -> Any:
     """Start a program and wait for it; end it after ``limit`` seconds, and when we are interrupted ourselves.
 
     sh's own ``_timeout`` looks ten times a second and so makes every program last a tenth of one.
@@ -232,7 +245,7 @@ def _finished(argv: Tuple[str, ...], start: Callable[[Callable[[], None]], Any],
     # An interrupt between its start and our knowing of it would leave it running.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
-        running = start(_tied(held))
+        running = start(_tied(held, inherited))
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             if _ends(running.pid, limit):
@@ -246,11 +259,11 @@ def _finished(argv: Tuple[str, ...], start: Callable[[Callable[[], None]], Any],
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _tied(mask: Set[Any]) -> Callable[[], None]:
+def _tied(mask: Set[Any], inherited: FrozenSet[int]) -> Callable[[], None]:
     """What a child does before it becomes the program: let signals in again, and end when we end, however we do.
 
-    What we were killed under would go on writing while the next command runs.  A program that makes itself a daemon
-    is free of it, and so is sudo, prctl(2).
+    A program that makes itself a daemon is free of it, and so is sudo, prctl(2).  What a program has started itself
+    goes on for a while, as half of rsync does: see ``Command.locks``.
     """
     import ctypes
 
@@ -260,6 +273,8 @@ def _tied(mask: Set[Any]) -> Callable[[], None]:
     def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        for descriptor in inherited:
+            os.set_inheritable(descriptor, True)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
 import pytest
@@ -68,6 +70,13 @@ def test_a_running_instance(buildout: Buildout) -> None:
     instance.wait()
 
 
+def waits_not() -> None:
+    """A fault: whoever has the lock is not waited for."""
+    from cowstorage import cli
+
+    cli.LOCK_SECONDS = 0.0
+
+
 def test_one_command_at_a_time(buildout: Buildout) -> None:
     """The second waits for a while, and then says which the first is."""
 
@@ -79,11 +88,6 @@ def test_one_command_at_a_time(buildout: Buildout) -> None:
 
         umount.run = lambda context: os.kill(os.getpid(), signal.SIGSTOP) or 0  # type: ignore[assignment]
 
-    def waits_not() -> None:
-        from cowstorage import cli
-
-        cli.LOCK_SECONDS = 0.0
-
     first = scripts.start(buildout, "umount", fault=stops_with_the_lock)
     lock = buildout.path / "var" / "cow-storage" / "lock"
     until(lambda: f"pid {first.pid}" in lock.read_text(), "the first has the lock")
@@ -93,3 +97,34 @@ def test_one_command_at_a_time(buildout: Buildout) -> None:
     first.send(9)
     first.ended()
     scripts.run(buildout, "savepoint", "x", fault=waits_not, check=True)
+
+
+LINGERS = """#!/bin/sh
+trap '' TERM
+echo begun >'{directory}/begun'
+read line <'{directory}/pipe'
+"""
+
+
+def test_what_a_killed_command_left_writing_is_waited_for(
+    buildout: Buildout, production: Production, scratch: Path
+) -> None:
+    """Half of rsync outlives the other half by 0.4 seconds, and would write into a database that is in use again."""
+    (scratch / "rsync").write_text(LINGERS.format(directory=scratch))
+    (scratch / "rsync").chmod(0o755)
+    os.mkfifo(scratch / "pipe")
+
+    def lingers() -> None:
+        os.environ["PATH"] = f"{scratch}:{os.environ['PATH']}"
+
+    production.commit(1)
+    first = scripts.start(buildout, "sync", "--yes", fault=lingers)
+    until((scratch / "begun").exists, "rsync runs")
+    first.send(9)
+    first.ended()
+    second = scripts.run(buildout, "sync", "--yes", fault=waits_not)
+    assert second.returncode == 1
+    assert f"Another command is at work: cow-sync (pid {first.pid})" in second.stderr
+    (scratch / "pipe").write_text("end\n")
+    scripts.run(buildout, "sync", "--yes", check=True)
+    assert buildout.read() == production.expected()
