@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from cowstorage import glance, network
-from cowstorage.children import within
+from cowstorage.children import all_within
 from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.settings import Settings
 
@@ -41,7 +41,21 @@ def look(settings: Settings, root: str, developer: Tuple[int, int], sample: bool
     :param sample: search for a BLOB, and read it and the FileStorages, too.
     :raises RemoteUnusable: when it is no buildout, is empty, or can't be read.
     """
-    return within(LOOK_SECONDS, f"looking at {root}", lambda: _look(settings, root, sample), developer)
+    blobs = os.path.join(root, settings.remote_blob_storage)
+    # Each asks production one question after the other: both at once.
+    outcomes = all_within(
+        LOOK_SECONDS,
+        {
+            f"looking at {root}": lambda: _file_storages(settings, root, sample),
+            f"looking at {blobs}": lambda: _sample_blob(settings, blobs, SAMPLE_LISTINGS if sample else 1),
+        },
+        developer,
+    )
+    for outcome in outcomes.values():
+        if outcome.error is not None:
+            raise outcome.error
+    (storages, indexes), found = (outcome.value for outcome in outcomes.values())
+    return Production(storages, indexes, found)
 
 
 def chosen(settings: Settings, production: Production) -> List[str]:
@@ -58,7 +72,8 @@ def chosen(settings: Settings, production: Production) -> List[str]:
     return list(settings.storages)
 
 
-def _look(settings: Settings, root: str, sample: bool) -> Production:
+def _file_storages(settings: Settings, root: str, sample: bool) -> Tuple[Dict[str, int], Dict[str, int]]:
+    """``storages`` and ``indexes`` of ``Production``."""
     files: Dict[str, int] = {}
     if settings.file_storage:
         files = _sizes(settings, os.path.join(root, settings.remote_file_storage), "remote-file-storage")
@@ -69,12 +84,11 @@ def _look(settings: Settings, root: str, sample: bool) -> Production:
             f"has no Data.fs in {settings.remote_file_storage}. Is remote the buildout directory? "
             "Else set remote-file-storage.",
         )
-    found = _sample_blob(settings, os.path.join(root, settings.remote_blob_storage), SAMPLE_LISTINGS if sample else 1)
     if sample:
         for name in storages:
             _readable(settings, os.path.join(root, settings.remote_file_storage, name))
     indexes = {name: files[name + ".index"] for name in storages if name + ".index" in files}
-    return Production(storages, indexes, found)
+    return storages, indexes
 
 
 def _sizes(settings: Settings, directory: str, option: str) -> Dict[str, int]:
