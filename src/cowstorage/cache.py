@@ -164,11 +164,7 @@ class Complete:
 
     def seems(self, bases: Bases) -> bool:
         """Whether the cache is complete for these bases, as far as a thousand of its files tell: constant time."""
-        return self._first_gap(bases, SAMPLES) is None
-
-    def gap(self, bases: Bases) -> Optional[str]:
-        """What is missing for these bases; ``None`` when nothing is.  Looks at each file."""
-        return self._first_gap(bases, None)
+        return self.gap(bases, SAMPLES) is None
 
     def sample(self) -> Optional[str]:
         """The relative path of a BLOB that is there."""
@@ -176,7 +172,11 @@ class Complete:
             file.readline()
             return file.readline().partition(" ")[2].strip() or None
 
-    def _first_gap(self, bases: Bases, samples: Optional[int]) -> Optional[str]:
+    def gap(self, bases: Bases, samples: Optional[int] = None) -> Optional[str]:
+        """What is missing for these bases; ``None`` when nothing is.
+
+        :param samples: how many files are looked at; ``None``: all.
+        """
         if not exists(self._settings) or not os.path.isdir(paths(self._settings).nothing):
             return "there is no BLOB cache"
         try:
