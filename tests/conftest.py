@@ -7,6 +7,7 @@ write request, nothing is mounted and nothing runs any more.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Mapping, Optional
 
@@ -21,6 +22,9 @@ from harness.runtime import Runtime
 from harness.sshd import Sshd
 from harness.workspace import Workspace
 from harness.zope import Workshop
+
+# A shell's background job ignores it, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The suite tries the same examples every time; COWSTORAGE_HYPOTHESIS=random tries others, and many more, for hours.
 # What fails is printed with the decorator that repeats it.  How long an example takes is the machine's affair.
