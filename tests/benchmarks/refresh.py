@@ -223,7 +223,7 @@ def machine() -> str:
     memory = int(re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) // 1_000_000
     rsync = subprocess.run(["rsync", "--version"], capture_output=True, text=True).stdout.split()[2]
     return (
-        f"{os.cpu_count()} processors, {memory} GB of memory, Linux {platform.release()}, "
+        f"{os.cpu_count()} processors, {memory} GB of memory, Linux {platform.release().split('-')[0]}, "
         f"Python {platform.python_version()}, rsync {rsync}."
     )
 
