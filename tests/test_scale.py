@@ -131,7 +131,10 @@ def work(run: Run) -> None:
     run("status")
     run("savepoint", "here")
     run.buildout.commit(1)
+    run("log")
     run("rollback", "--yes")
+    run.buildout.commit(1)
+    run("sync", "--yes")
     run("umount")
 
 

@@ -194,10 +194,13 @@ def chosen(context: Context, choosing: Callable[[], Choice]) -> Choice:
         ) from None
 
 
-def look(context: Context) -> production.Production:
-    """Production, through its mount; a cache that is laid out otherwise is of no use any more."""
+def look(context: Context, known: Optional[str] = None) -> production.Production:
+    """Production, through its mount; a cache that is laid out otherwise is of no use any more.
+
+    :param known: see ``production.look``.
+    """
     root = context.network.root(context.settings, context.host)
-    seen = production.look(context.settings, root, context.developer)
+    seen = production.look(context.settings, root, context.developer, known=known)
     cache.match(context.settings, os.path.join(root, context.settings.remote_blob_storage), context.runner)
     return seen
 

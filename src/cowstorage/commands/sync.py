@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Iterator, List
+from typing import Iterator, List, Optional
 
-from cowstorage import local, production, refresh, reset, savepoints, stack, trash
+from cowstorage import local, production, refresh, reset, savepoints, stack, trash, union
 from cowstorage.commands import mount as mounting
 from cowstorage.context import Context
 from cowstorage.output import confirm, human_size
@@ -32,12 +32,16 @@ def run(context: Context) -> int:
     unfinished = context.journal.unfinished or {}
     had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
     agree(context, [] if context.journal.unfinished else losses(context), "This drops:")
+    before = context.journal.mounted or {}
+    still_good = laid(context) if all(piece.state == stack.MOUNTED for piece in pieces) else None
     with context.execution() as execution:
         renew(context, execution, pieces)
-        seen = mounting.look(context)
+        seen = mounting.look(context, before.get("sample"))
         findings = compare(context, seen)
         agree(context, oddities(findings), "Production is not what was fetched before:")
-        choice = mounting.chosen(context, lambda: renewed_choice(context, seen)) if had_unions else None
+        choice = still_good
+        if had_unions and not still_good:
+            choice = mounting.chosen(context, lambda: renewed_choice(context, seen))
         # From here on the old state is given up: what fails is finished by the same command again.
         context.begin(f"bin/{context.command}", had_unions)
         execution.keep()
@@ -105,6 +109,14 @@ def agree(context: Context, lines: List[str], heading: str) -> None:
         context.output.say(text)
 
 
+def laid(context: Context) -> Optional[Choice]:
+    """The union that lies there now, where no other would be preferred to it: it need not be tried again."""
+    made = context.journal.mounted or {}
+    if not made.get("union") or made["tried"] or not mounted_alike(context.mounted, context.settings):
+        return None
+    return Choice(union.get(made["union"]), ())
+
+
 def renewed_choice(context: Context, seen: production.Production) -> Choice:
     """The union for afterwards: chosen before anything is dropped, and free of what wrote the old uppers."""
     return choose(context, stack.lowers(context, "blobstorage"), seen.sample, fresh=True)
@@ -153,8 +165,6 @@ def dry_plan(context: Context) -> Iterator[Step]:
         yield from refresh.plan(context, [_assumed(context, name) for name in names], production.NOTHING)
     kind = (context.journal.mounted or {}).get("union")
     if kind:
-        from cowstorage import union
-
         yield from stack.merge(context, union.get(kind), None)
 
 
