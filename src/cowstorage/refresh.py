@@ -170,8 +170,7 @@ def check_space(context: Context, findings: List[Finding]) -> None:
     needed = 0
     for finding in findings:
         place = paths(context, finding.name)
-        there = os.path.getsize(place.incoming) if os.path.exists(place.incoming) else 0
-        needed += max(0, finding.moves - there)
+        needed += max(0, finding.moves - _size(place.incoming))
     if not needed:
         return
     from cowstorage.stack import existing
@@ -241,7 +240,7 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
     yield Step(
         f"Fetch what was added to {finding.name}, {human_size(finding.moves)}",
         (_fetch(context, finding.name, place.local, append=True),),
-        action=lambda: _check(context, finding.name, place.local, base),
+        action=lambda: _check(context, finding, place.local, base, base.size),
     )
     yield _settle(context, finding.name, place.local)
 
@@ -257,10 +256,11 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
     # Before the data, so that it is never ahead of it.
     if finding.name in production.indexes:
         yield _fetch_index(context, finding.name, place.incoming + ".index")
+    before = _size(place.incoming)
     yield Step(
         f"Fetch {finding.name}, {human_size(finding.remote_size)}",
         (_fetch(context, finding.name, place.incoming),),
-        action=lambda: _check(context, finding.name, place.incoming, None),
+        action=lambda: _check(context, finding, place.incoming, None, before),
     )
     yield _settle(context, finding.name, place.incoming)
     # If it is interrupted before this the next sync finds no base, and compares what is incoming once more.
@@ -280,6 +280,11 @@ def _copy_helps(place: Paths, finding: Finding) -> bool:
         return False
     size = os.path.getsize(place.fetched)
     return size <= finding.remote_size or size + RESERVE <= _free(place.fetched)
+
+
+def _size(path: str) -> int:
+    """Bytes; none for a file that isn't there."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _free(path: str) -> int:
@@ -304,12 +309,19 @@ def _fetch(context: Context, name: str, target: str, append: bool = False) -> Co
     )
 
 
-def _check(context: Context, name: str, fetched: str, base: Optional[Position]) -> None:
+def _check(context: Context, finding: Finding, fetched: str, base: Optional[Position], before: int) -> None:
     """What was fetched ends with a complete transaction, a torn one cut off, and has an index that fits.
 
     :param base: what was appended to; only what comes after it has to be looked at.
+    :param before: how many bytes were here already.
     """
-    index = fetched + ".index"
+    name, index = finding.name, fetched + ".index"
+    if _size(fetched) == before < finding.remote_size:
+        # rsync passes a link over without an error.
+        raise CowStorageError(
+            f"{name}: nothing of it came. If it is a link on production, rrsync does not follow it there: "
+            "set rsync-remote to where it leads; else run the same command again."
+        )
     try:
         if base is not None:
             end = filestorage.check_chain(fetched, base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from cowstorage.system import Command
 
@@ -11,6 +11,9 @@ from cowstorage.system import Command
 PLAIN_PATH = r"[\w@%+=:,./~\[\]-]+"
 
 IO_SECONDS = 60
+
+# rrsync(1) lets nobody follow links out of its directory, and so follows none.
+REFUSED = "has been disabled on this server"
 
 
 class Source(NamedTuple):
@@ -58,7 +61,7 @@ def fetch(
     # A file of the same size and time that was found damaged must not be taken for the same.
     argv.append("--append" if append else "--ignore-times")
     argv += [*_reached(source, ssh), "--", source.spec, target.path]
-    return Command(tuple(argv), limit=None, shows=progress, locks=True)
+    return _following_links(argv, Command((), limit=None, shows=progress, locks=True))
 
 
 def fetch_listed(
@@ -86,9 +89,16 @@ def fetch_listed(
     _check(source, target)
     argv = ["rsync", f"--timeout={IO_SECONDS}", f"--files-from={names}", "--from0", "--no-implied-dirs"]
     # With %b rsync tells when a file has come, else when it begins, rsyncd.conf(5).
-    argv += ["--ignore-missing-args", "--copy-links", "--whole-file", "--chmod=D0700,F0400", "--out-format=%b %l %n"]
+    argv += ["--ignore-missing-args", "--whole-file", "--chmod=D0700,F0400", "--out-format=%b %l %n"]
     argv += [*options, *(["--dry-run"] if only_sizes else []), *_reached(source, ssh)]
-    return Command((*argv, "--", source.spec, target.path), limit=None, tells=tells, locks=True)
+    argv += ["--", source.spec, target.path]
+    return _following_links(argv, Command((), limit=None, tells=tells, locks=True))
+
+
+def _following_links(argv: List[str], command: Command) -> Command:
+    """A file may be a link to another disk, and is then what it leads to; without that, where the server refuses it."""
+    following = (argv[0], "--copy-links", *argv[1:])
+    return command._replace(argv=following, fallback=tuple(argv), fallback_when=REFUSED)
 
 
 def _check(source: Source, target: Target) -> None:

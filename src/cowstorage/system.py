@@ -45,6 +45,7 @@ class Command(NamedTuple):
     :param limit: seconds until it is killed; ``None``: as long as it takes.
     :param shows: its output goes to the terminal (progress), not into a string.
     :param fallback: what is run when this one fails.
+    :param fallback_when: only when it has printed this, too.
     :param detached: its output is thrown away, since what it leaves running would keep a pipe of ours open.
     :param tells: called with each line that it prints, as it comes, in another thread; nothing is kept.
     :param locks: it writes what the next command reads: the part stays locked until its last process has ended.
@@ -56,6 +57,7 @@ class Command(NamedTuple):
     limit: Optional[float] = QUIET_SECONDS
     shows: bool = False
     fallback: Optional[Tuple[str, ...]] = None
+    fallback_when: str = ""
     detached: bool = False
     tells: Optional[Callable[[str], None]] = None
     locks: bool = False
@@ -104,7 +106,7 @@ def shell_line(command: Command, sudo: Optional[str], euid: int) -> str:
         return shlex.join(argument for argument in argv if not (command.root and argument == "-n" and euid != 0))
 
     line = one(command.argv)
-    if command.fallback:
+    if command.fallback and not command.fallback_when:
         line += " ||\n    " + one(command.fallback)
     if command.cwd:
         line = f"(cd {shlex.quote(command.cwd)} && {line})"
@@ -136,8 +138,8 @@ class Runner:
             self.log(shell_line(command, self.sudo, self.euid))
         try:
             return self._run(command, command.argv)
-        except CommandFailed:
-            if not command.fallback:
+        except CommandFailed as error:
+            if not command.fallback or command.fallback_when not in error.output:
                 raise
         return self._run(command, command.fallback)
 

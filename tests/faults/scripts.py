@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import encodings.ascii  # noqa: F401  as is this
 import importlib
 import os
 import pkgutil

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
@@ -189,6 +190,20 @@ def test_another_site_in_its_place(site: Site) -> None:
     site.run("rollback", "--yes")
     site.local = site.base
     assert "another database" in site.refused("sync")
+    site.becomes_production()
+
+
+def test_moved_to_another_disk(site: Site, scratch: Path) -> None:
+    """Data.fs is a link now."""
+    production = site.production
+    elsewhere = scratch / "disk"
+    elsewhere.mkdir()
+    with production._changing():
+        shutil.move(production.data_fs, elsewhere / "Data.fs")
+        os.chown(elsewhere / "Data.fs", production.uid, production.gid)
+        production.data_fs.symlink_to(elsewhere / "Data.fs")
+    production.commit(1)
+    os.chown(elsewhere / "Data.fs", production.uid, production.gid)
     site.becomes_production()
 
 

@@ -51,5 +51,7 @@ def test_read_only_server(
     production.commit(1)
     scripts.run(buildout, "sync", "--yes", check=True)
     assert buildout.read() == production.expected()
+    fetched = scripts.run(buildout, "prefetch", check=True)
+    assert "Everything is here" in fetched.stdout
     scripts.run(buildout, "umount", check=True)
     cleanup.assert_nothing_mounted(buildout.path)
