@@ -28,8 +28,8 @@ OTHER_NAMES = {
 
 WRITING_MOUNT_OPTIONS = frozenset(("rw", "remount", "defaults", "bind", "rbind", "user", "users", "writable"))
 
-# mount.cifs(8); what a command line or /proc/PID/cmdline shows is no secret.
-PASSWORD_OPTIONS = frozenset(("password", "pass", "password2", "passwd"))
+# mount.cifs(8), mount.ceph(8); what a command line or /proc/PID/cmdline shows is no secret.
+PASSWORD_OPTIONS = frozenset(("password", "pass", "password2", "passwd", "passphrase", "secret"))
 CREDENTIALS = ("credentials", "cred")
 
 # Those of rclone's flags that tune caching, patience and bandwidth; none of them can make the mount writable,
@@ -78,6 +78,8 @@ def check_remote(filesystem: str, remote: str) -> None:
 
     :raises SettingsError: with the right form.
     """
+    if re.match(r"\w+://[^/@]*:[^/]*@", remote):
+        raise SettingsError("remote", "leave the password out of it: every user of this machine sees it.")
     check = _REMOTES.get(filesystem)
     if check:
         check(remote)
@@ -139,14 +141,22 @@ def mount_options(filesystem: str, value: str) -> Tuple[str, ...]:
         name = option.partition("=")[0]
         if name.lower() in WRITING_MOUNT_OPTIONS:
             raise SettingsError(
-                "mount-options", f"{option} would make production writable or change how it is mounted. Remove it."
+                "mount-options", f"{name} would make production writable or change how it is mounted. Remove it."
             )
         if option.startswith("-"):
-            raise SettingsError("mount-options", f"write what follows -o only, without {option}.")
+            raise SettingsError("mount-options", f"write what follows -o only, without {name}.")
     if filesystem == "cifs":
         _check_cifs_options(options)
-    if filesystem == "rclone":
+    elif filesystem == "rclone":
         _check_rclone_options(options)
+    else:
+        told = sorted(PASSWORD_OPTIONS & {option.partition("=")[0].lower() for option in options})
+        if told:
+            raise SettingsError(
+                "mount-options",
+                f"a password does not belong into {told[0]}=: every user of this machine sees it in the list of "
+                f"processes. Let mount read it from a file of mode 0600, as the manual of mount.{filesystem} says.",
+            )
     return options
 
 

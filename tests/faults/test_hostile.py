@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Callable, Iterator, List
 
 import pytest
 
-from cowstorage import settings
+from cowstorage import mounts, settings
 from cowstorage.errors import SettingsError
 from faults import scripts
 from faults.conftest import LOCAL, REMOTE
@@ -59,22 +60,6 @@ def test_line_breaks_are_refused(option: str) -> None:
         settings.from_options(given, "cow-storage", "/home/dev")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"filesystem": "cifs", "remote": "//h/s", "mount-options": "username=a,password=geheim"},
-        {"filesystem": "cifs", "remote": "//h/s", "mount-options": "username=a%geheim"},
-        {"filesystem": "cifs", "remote": "//a:geheim@h/s", "mount-options": "guest"},
-        {"filesystem": "rclone", "remote": ":sftp,pass=geheim:/p"},
-    ],
-)
-def test_passwords_are_refused(options: Dict[str, str]) -> None:
-    """And not repeated in the message."""
-    with pytest.raises(SettingsError) as caught:
-        settings.from_options({"file-storage": "a", "blob-storage": "b", **options}, "cow-storage", "/home/dev")
-    assert "geheim" not in str(caught.value)
-
-
 def test_links_in_var(make: MakeBuildout, production: Production, scratch: Path) -> None:
     """Merged directories that are links to another disk, say."""
     buildout = make()
@@ -115,6 +100,36 @@ def test_upper_of_somebody_else(make: MakeBuildout, developers: Developers) -> N
     assert refused.returncode == 1
     assert f"belongs to {developers.alone.name}" in refused.stderr
     cleanup.assert_nothing_mounted(buildout.path)
+
+
+def test_var_on_a_network(
+    production: Production,
+    developers: Developers,
+    make_sshd: Callable[..., Sshd],
+    make_buildout: MakeBuildout,
+    scratch: Path,
+    fuse: None,
+) -> None:
+    """The local layers are tried there: what can't work is told, and nothing is left."""
+    sshd = make_sshd()
+    there = scratch / "there"
+    there.mkdir()
+    os.chown(there, sshd.account.pw_uid, sshd.account.pw_gid)
+    buildout = make_buildout(developers.root, {"remote": str(production.path), "union": "overlay"})
+    var = str(buildout.path / "var")
+    subprocess.run(["sshfs", "-o", "uid=0,gid=0,allow_other", sshd.remote(there), var], check=True)
+    try:
+        refused = scripts.run(buildout, "mount")
+        assert refused.returncode == 1
+        assert mounted(buildout.path) == [var]
+    finally:
+        subprocess.run(["fusermount3", "-u", "--", var], check=True)
+        sshd.forget_requests()
+
+
+def mounted(path: Path) -> List[str]:
+    """Mount points below a path."""
+    return [mount.target for mount in mounts.at_or_below(mounts.read(), str(path))]
 
 
 @pytest.mark.parametrize("inside", ["var/blobstorage", "var/filestorage"])
