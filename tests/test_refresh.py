@@ -65,6 +65,33 @@ def in_place_of_rsync(buildout: Buildout, script: str) -> Dict[str, str]:
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
 
+# Which union lies there afterwards
+
+
+def test_what_lies_there_is_not_tried_again(buildout: Buildout, production: Production) -> None:
+    mounted(buildout)
+    production.commit(1)
+    said = buildout.run("sync", "--yes", "--verbose", check=True).stderr
+    assert "mount -t overlay" in said
+    assert "/trial/" not in said
+
+
+def test_what_was_passed_over_is_tried_again(
+    buildout: Buildout, production: Production, make_buildout: Callable[..., Buildout], developers: Developers
+) -> None:
+    """The upper was the reason, and it is a new one now."""
+    options = {"remote": str(production.path), "sudo": "no"}
+    made = make_buildout(developers.root, {**options, "union": "unionfs-fuse"}, "changed")
+    made.run("mount", check=True)
+    made.run("umount", check=True)
+    made.configure({**options, "union": "auto"})
+    made.run("mount", check=True)
+    assert status(made)["union"] == "unionfs-fuse"
+    made.run("sync", "--yes", check=True)
+    assert status(made)["union"] == "overlay"
+    made.run("umount", check=True)
+
+
 # Grown
 
 
