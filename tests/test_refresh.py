@@ -161,6 +161,24 @@ def test_the_lead_of_production_is_told(buildout: Buildout, production: Producti
     assert status(buildout)["production"]["Data.fs"]["size"] == 0
 
 
+def test_the_lead_is_told_at_once(
+    production: Production,
+    developers: Developers,
+    make_sshd: Callable[..., Sshd],
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    """Whatever the mount remembers of production's files."""
+    options = {"remote": make_sshd().remote(production.path), "union": "overlay"}
+    buildout = mounted(make_buildout(developers.root, options))
+    assert status(buildout)["production"]["Data.fs"]["state"] == "current"
+    size = production.data_fs.stat().st_size
+    production.commit(1)
+    lead = status(buildout)["production"]["Data.fs"]
+    assert (lead["state"], lead["size"]) == ("grown", production.data_fs.stat().st_size - size)
+    buildout.run("umount", check=True)
+
+
 def test_the_base_is_proven_by_a_few_hundred_bytes(buildout: Buildout, production: Production) -> None:
     """A byte that differs right before the base is seen, and all is fetched anew."""
     mounted(buildout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from cowstorage import stack
@@ -113,26 +112,28 @@ def lead(context: Context, seen: Optional[Production]) -> Optional[Dict[str, Any
 
     ``None`` when production isn't mounted, or nothing was fetched yet.
     """
-    from cowstorage import production, refresh
+    from cowstorage import glance, production, refresh
 
     if seen is None or not context.journal.bases:
         return None
     try:
         names = [name for name in sorted(context.journal.bases) if name in seen.storages]
-        findings = refresh.find(context, names, seen)
         remotes = {name: refresh.paths(context, name).remote for name in names}
-        modified = within(
+        now = within(
             production.LOOK_SECONDS,
-            "reading the times of production's FileStorages",
-            lambda: {name: os.path.getmtime(path) for name, path in remotes.items()},
+            "reading sizes and times of production's FileStorages",
+            lambda: {name: glance.facts(path) for name, path in remotes.items()},
         )
+        sizes = {name: facts.size for name, facts in now.items()}
+        findings = refresh.find(context, names, seen._replace(storages=sizes))
     except (CowStorageError, OSError) as error:
         return {"problem": str(error)}
     result: Dict[str, Any] = {}
     for finding in findings:
         base = refresh.base_of(context, finding.name)
         ahead = finding.remote_size - base.size if base else 0
-        since = modified[finding.name] - (context.journal.synced or modified[finding.name])
+        modified = now[finding.name].modified
+        since = modified - (context.journal.synced or modified)
         result[finding.name] = {
             "state": finding.state,
             "size": max(0, ahead),

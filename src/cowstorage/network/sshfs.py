@@ -115,8 +115,11 @@ class SSHFS(DevelopersMount):
             "follow_symlinks",
             # What was read stays in memory as long as size and time of the file do: the second run of an upgrade that
             # reads 60 BLOBs at a round trip of 40 ms takes 4.2 s instead of 9.0 s, and moves 0.05 MB instead of 7.7.
-            # Measured beside it, without a further gain: kernel_cache, longer time-outs for names, max_conns=4.
+            # Measured beside it, without a further gain: kernel_cache, max_conns=4.
             "auto_cache",
+            # The ways to BLOB files stay known for an hour instead of 20 seconds, at about 1 kB of sshfs's memory each:
+            # the second of two such runs takes 10 s instead of 30 s at 100 ms. A file is asked for when it is opened.
+            "dcache_timeout=3600",
             "nosuid",
             "nodev",
         ]
