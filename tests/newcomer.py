@@ -37,6 +37,7 @@ develop = {checkout}
 recipe = plone.recipe.zope2instance
 user = admin:secret
 http-address = 127.0.0.1:{http}
+zodb-temporary-storage = off
 eggs =
 
 [versions]
