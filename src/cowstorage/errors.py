@@ -88,6 +88,9 @@ class NotReadOnly(CowStorageError):
     def __init__(self, path: str, entry: Optional[object]):
         self.path = path
         self.entry = entry
+        if entry is None:
+            super().__init__(f"{path} is not mounted any more: was the connection lost? Run the same command again.")
+            return
         super().__init__(
             f"{path} is not mounted read-only, so nothing is laid over it. The kernel says: {entry}. "
             "Unmount it and look at mount-options."

@@ -20,14 +20,14 @@ class Step(NamedTuple):
     :param undo: the programs that take it back.
     :param undo_unless: asked first: why it can't or needn't be taken back; empty when it is to be.
     :param patience: seconds for which a command that finds something busy is tried again.
-    :param explain: turns the error of a failed command into one that says what it means.
+    :param explain: turns the error of the step into one that says what it means; ``None``: it is none.
     """
 
     title: str
     commands: Tuple[Command, ...] = ()
     action: Optional[Callable[[], None]] = None
     undo: Tuple[Command, ...] = ()
-    explain: Optional[Callable[[CowStorageError], CowStorageError]] = None
+    explain: Optional[Callable[[CowStorageError], Optional[CowStorageError]]] = None
     patience: float = 0.0
     undo_unless: Optional[Callable[[], str]] = None
 
@@ -84,12 +84,12 @@ class Execution:
         try:
             for command in step.commands:
                 self._run(command, step.patience)
+            if step.action is not None:
+                step.action()
         except CowStorageError as error:
-            if step.explain is None:
-                raise
-            raise step.explain(error) from error
-        if step.action is not None:
-            step.action()
+            explained = step.explain(error) if step.explain else error
+            if explained is not None:
+                raise explained from error
 
     def _run(self, command: Command, patience: float) -> None:
         deadline = time.monotonic() + patience

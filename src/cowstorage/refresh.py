@@ -9,7 +9,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 from cowstorage import filestorage, rsync
 from cowstorage.children import within
 from cowstorage.context import Context
-from cowstorage.errors import CowStorageError, DamagedDatabase, PathUnusable
+from cowstorage.errors import CowStorageError, DamagedDatabase, PathUnusable, RemoteUnusable
 from cowstorage.filestorage import Position
 from cowstorage.fsreader import MAGIC_SIZE, NO_TID, Reader
 from cowstorage.output import human_size, local_time
@@ -121,11 +121,15 @@ def _find(context: Context, name: str, remote_size: int) -> Finding:
         # The base is gone: what production has can only be had whole.
         return Finding(name, PACKED, None, remote_size, "the local file was packed, or changed by other means")
     what = f"reading {place.remote}"
-    if remote_size >= base.size and within(
-        COMPARE_SECONDS, what, lambda: filestorage.same_base(local, place.remote, base)
-    ):
-        return Finding(name, CURRENT if remote_size == base.size else GROWN, base, remote_size)
-    first, last = within(COMPARE_SECONDS, what, lambda: _ends(place.remote))
+    try:
+        if remote_size >= base.size and within(
+            COMPARE_SECONDS, what, lambda: filestorage.same_base(local, place.remote, base)
+        ):
+            return Finding(name, CURRENT if remote_size == base.size else GROWN, base, remote_size)
+        first, last = within(COMPARE_SECONDS, what, lambda: _ends(place.remote))
+    except OSError as error:
+        problem = f"can't read {place.remote}: {error.strerror}. Run the same command again."
+        raise RemoteUnusable(context.settings.remote, problem) from None
     remark = _otherness(local, base, first, last)
     return Finding(name, REPLACED if remark else PACKED, base, remote_size, remark or "")
 

@@ -8,7 +8,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tup
 
 from cowstorage import mounts, network, union
 from cowstorage.context import Context
-from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable
+from cowstorage.errors import CommandFailed, CowStorageError, InUse, PathUnusable, RemoteUnusable
 from cowstorage.mounts import Mount
 from cowstorage.plan import Step
 from cowstorage.settings import Settings, check_separate, local_paths
@@ -181,6 +181,7 @@ def merge(context: Context, kind: union.Union, sample: Optional[str]) -> Iterato
             ),
             action=_prover(context, kind, layer, sample if storage == "blobstorage" else None),
             undo=(mounts.unmount_command(layer.merged, not kind.needs_root and by_developer(context)),),
+            explain=lambda error: connection_lost(context) or error,
         )
 
 
@@ -292,6 +293,16 @@ def lost(context: Context, settings: Settings) -> str:
     return "; ".join(mounts.ailments(targets, context.developer).values())
 
 
+def connection_lost(context: Context) -> Optional[RemoteUnusable]:
+    """The error that is the reason for others."""
+    reason = lost(context, context.settings)
+    if not reason:
+        return None
+    return RemoteUnusable(
+        context.settings.remote, f"the connection was lost: {reason}. Run the same command again when it is back."
+    )
+
+
 def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator[Step]:
     """Take production's mounts away."""
     back_end = network.get(settings.filesystem)
@@ -310,7 +321,10 @@ def detach(context: Context, settings: Settings, lazy: bool = False) -> Iterator
 
 
 def _lift(context: Context, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:
-    def explain(error: CowStorageError) -> CowStorageError:
+    def explain(error: CowStorageError) -> Optional[CowStorageError]:
+        if mounts.top(mounts.read(), mount.target) is None:
+            # Without reconnect, sshfs unmounts itself when the connection is lost.
+            return None
         if isinstance(error, CommandFailed) and "busy" in error.output.lower():
             from cowstorage import in_use
 

@@ -1,4 +1,4 @@
-"""Kill points: the script kills itself at the Nth thing it does, as if somebody had at that very instant."""
+"""Kill points: the script kills or stops itself at the Nth thing it does, as if somebody had at that very instant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any, Callable
 
-from cowstorage import session
+from cowstorage import children, session
 from cowstorage.plan import Execution, Step
 from cowstorage.system import Command, Runner
 
@@ -39,6 +39,39 @@ def killed_at(number: int, by: int = signal.SIGKILL) -> Callable[[], None]:
         Runner.run = run_after_point  # type: ignore[method-assign]
         Execution._perform = perform_with_points  # type: ignore[method-assign]
         session.os = _OsWithSlowRename(point)  # type: ignore[attr-defined, assignment]
+
+    return install
+
+
+def stopped_at(place: str, nth: int = 0) -> Callable[[], None]:
+    """A fault: the script stops itself, SIGSTOP, right before it does something for the nth time, counted from 0.
+
+    :param place: a program that it runs, or ``look``: a child process that looks at what may not answer.
+    """
+
+    def install() -> None:
+        left = nth
+
+        def point(here: str) -> None:
+            nonlocal left
+            if here == place:
+                left -= 1
+                if left == -1:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+
+        run = Runner.run
+
+        def run_after_point(self: Runner, command: Command) -> str:
+            point(command.argv[0])
+            return run(self, command)
+
+        class LookingAfterPoint(children._Child):
+            def __init__(self, *arguments: Any):
+                point("look")
+                super().__init__(*arguments)
+
+        Runner.run = run_after_point  # type: ignore[method-assign]
+        children._Child = LookingAfterPoint  # type: ignore[misc]
 
     return install
 

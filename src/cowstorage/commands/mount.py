@@ -184,14 +184,8 @@ def chosen(context: Context, choosing: Callable[[], Choice]) -> Choice:
     """
     try:
         return choosing()
-    except UnionUnusable:
-        reason = stack.lost(context, context.settings)
-        if not reason:
-            raise
-        raise RemoteUnusable(
-            context.settings.remote,
-            f"the connection was lost while unions were tried: {reason}. Run the same command again when it is back.",
-        ) from None
+    except UnionUnusable as error:
+        raise stack.connection_lost(context) or error from None
 
 
 def look(context: Context, known: Optional[str] = None) -> production.Production:
