@@ -1,0 +1,52 @@
+"""README's table of what waits how long, compared with the code; that it is true is tested where the network goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Iterable
+
+from cowstorage import cli, in_use, mounts, prefetching, production, refresh, rsync
+from cowstorage.network import cifs, nfs, other, rclone, sshfs
+from cowstorage.union import choice, copying_up
+from test_readme import README, section_text
+
+
+def number(options: Iterable[str], name: str) -> int:
+    """The value of ``name=NUMBER`` or ``name=NUMBERs``."""
+    (found,) = re.findall(rf"^{name}=(\d+)s?$", "\n".join(options), re.MULTILINE)
+    return int(found)
+
+
+# nfs(5): tenths of a second, each time as much more; cifs: mount.cifs(8).
+NFS = sum(number(nfs.OPTIONS, "timeo") * turn for turn in range(1, number(nfs.OPTIONS, "retrans") + 2)) // 10
+LOOKS = {production.LOOK_SECONDS, prefetching.LOOK_SECONDS, refresh.COMPARE_SECONDS, copying_up.COMPARE_SECONDS}
+
+LIMITS: Dict[str, float] = {
+    "a reader whose connection is lost, sshfs": sshfs.ALIVE_INTERVAL * (sshfs.ALIVE_COUNT + 1),
+    "the same, NFS": NFS,
+    "the same, Windows share": 2 * number(cifs.OPTIONS, "echo_interval"),
+    "the same, rclone": number(rclone.FLAGS, "timeout") * number(rclone.FLAGS, "low-level-retries"),
+    "ssh or rsync, for a server that doesn't answer": sshfs.CONNECT_SECONDS,
+    "``cow-mount`` and ``cow-sync`` over sshfs, for the same: tried twice, and asked why": 3 * sshfs.CONNECT_SECONDS,
+    "mounting, for a server that answers but does not go on: sshfs, Windows share": max(
+        sshfs.MOUNT_SECONDS, cifs.MOUNT_SECONDS
+    ),
+    "the same: NFS, rclone, other": max(nfs.MOUNT_SECONDS, rclone.MOUNT_SECONDS, other.MOUNT_SECONDS),
+    "``cow-status``, for each mount, all at the same time": mounts.PROBE_SECONDS,
+    "a look at production, or at one of its files": max(*LOOKS, choice.TRIAL_SECONDS),
+    "rsync, without a byte": rsync.IO_SECONDS,
+    "``cow-umount``, while the search for what is open meets a dead mount": in_use.SCAN_SECONDS,
+    "one mount that is taken away: a kernel's union writes out what is not on disk yet": mounts.UNMOUNT_SECONDS,
+    "a command, for another one of the same part": cli.LOCK_SECONDS,
+}
+
+
+def test_table_of_limits() -> None:
+    text = section_text("When something goes wrong").partition("Nothing waits for ever.")[2]
+    rows = re.findall(r"^   \* - (.*)\n     - (\d+)$", text, re.MULTILINE)
+    assert {what: float(seconds) for what, seconds in rows} == LIMITS
+
+
+def test_options_of_ssh() -> None:
+    interval, count = f"ServerAliveInterval={sshfs.ALIVE_INTERVAL}", f"ServerAliveCountMax={sshfs.ALIVE_COUNT}"
+    assert f"``-o {interval} -o {count} -o ConnectTimeout={sshfs.CONNECT_SECONDS}``" in README
