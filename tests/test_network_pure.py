@@ -76,7 +76,8 @@ def test_nfs_is_mounted_by_root_with_options_that_are_explained_in_its_module() 
     assert command.root
     assert command.argv == (
         *("mount", "-t", "nfs", "-o"),
-        "soft,timeo=50,retrans=2,acdirmin=3600,acdirmax=3600,lookupcache=positive,nolock,retry=0,nosuid,nodev,noexec,ro",
+        "soft,timeo=50,retrans=2,acdirmin=3600,acdirmax=3600,acregmin=3600,acregmax=3600,nocto,"
+        "lookupcache=positive,nolock,retry=0,nosuid,nodev,noexec,ro",
         *("--", "server:/export/plone", f"{DIRECTORY}/var/prod"),
     )
 

@@ -17,7 +17,7 @@ DISK_BYTES = 4 * 1024**3
 
 # Its kernel's modules, by the Debian package.
 MODULES = "/usr/lib/uml/modules/$(uname -r)"
-TO_LOAD = "fuse loop nfs nfsd cifs"
+TO_LOAD = "fuse loop nfs nfsd cifs sch_netem"
 
 # A directory on the machine's own disk, which every user can look into.
 WORK = "/machine"

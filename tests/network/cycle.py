@@ -16,8 +16,11 @@ def status(buildout: Buildout) -> Dict[str, Any]:
     return dict(json.loads(buildout.run("status", "--json").stdout))
 
 
-def whole_cycle(buildout: Buildout, production: Production, union: str) -> None:
-    """Mount, read every BLOB, write, follow production, also when it was packed, and unmount."""
+def whole_cycle(buildout: Buildout, production: Production, union: str, at_once: bool = True) -> None:
+    """Mount, read every BLOB, write, follow production, also when it was packed, and unmount.
+
+    :param at_once: the mount can be asked what production has now.
+    """
     own = buildout.create_own_database()
     buildout.run("mount", check=True, timeout=120)
     assert buildout.read() == production.expected()
@@ -26,7 +29,10 @@ def whole_cycle(buildout: Buildout, production: Production, union: str) -> None:
 
     written = buildout.commit(2, new=1, changed=1)
     assert set(written) <= set(buildout.read())
+    before = production.data_fs.stat().st_size
     production.commit(2, new=1, changed=1)
+    if at_once:
+        assert status(buildout)["production"]["Data.fs"]["size"] == production.data_fs.stat().st_size - before
     buildout.run("sync", "--yes", check=True, timeout=120)
     assert buildout.read() == production.expected()
 

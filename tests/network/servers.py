@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Set
 
 from harness import needs, processes, production
 from harness.polling import until
 
 NFSD = Path("/proc/fs/nfsd")
 NFS_PORT = 2049
+RPCBIND_PORT = 111
+# For a server to begin, on a machine with much else to do.
+SECONDS = 60
 
 
 class NfsServer:
@@ -21,7 +24,7 @@ class NfsServer:
 
     def __init__(self) -> None:
         self._started: List[subprocess.Popen[bytes]] = []
-        self._exported: List[str] = []
+        self._exported: Set[str] = set()
         self._mounted = False
 
     def start(self) -> NfsServer:
@@ -30,9 +33,10 @@ class NfsServer:
             subprocess.run(["mount", "-t", "nfsd", "nfsd", str(NFSD)], check=True)
             self._mounted = True
         self._helper("rpcbind", "rpcbind", "-f", "-w")
+        until(lambda: _answers(RPCBIND_PORT), "rpcbind answers", SECONDS)
         self._helper("rpc.mountd", "nfs-kernel-server", "--foreground")
         # Version 3 asks rpcbind for the port of mountd.
-        until(lambda: "mountd" in _rpcinfo(), "rpc.mountd is registered with rpcbind")
+        until(lambda: "mountd" in _rpcinfo(), "rpc.mountd is registered with rpcbind", SECONDS)
         self.serve()
         return self
 
@@ -40,7 +44,7 @@ class NfsServer:
         """Answer requests, again after ``refuse``."""
         nfsd = needs.program("rpc.nfsd", "nfs-kernel-server")
         subprocess.run([nfsd, "--lease-time", "10", "--grace-time", "10", "4"], check=True)
-        until(lambda: _answers(NFS_PORT), "nfsd answers")
+        until(lambda: _answers(NFS_PORT), "nfsd answers", SECONDS)
         (NFSD / "v4_end_grace").write_text("Y\n")
 
     def refuse(self) -> None:
@@ -60,7 +64,7 @@ class NfsServer:
             what,
         ]
         subprocess.run(command, check=True)
-        self._exported.append(what)
+        self._exported.add(what)
         return what if version.startswith("3") else "127.0.0.1:/"
 
     def forget(self) -> None:
@@ -75,7 +79,7 @@ class NfsServer:
         while self._started:
             process = self._started.pop()
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(SECONDS)
         if self._mounted:
             subprocess.run(["umount", str(NFSD)], check=True)
 
@@ -97,33 +101,22 @@ class SmbServer:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._configure(shared)
 
-    def start(self) -> SmbServer:
-        """Serve."""
+    def serve(self) -> None:
+        """Answer requests, again after ``refuse``."""
         command = [needs.program("smbd", "samba"), "--foreground", "--no-process-group", "-s", str(self._configuration)]
         # At its end it sends SIGTERM to its process group, which must not be ours.
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         processes.record(self.directory, self._process.pid)
-        until(lambda: _answers(self.port), "smbd answers")
-        return self
+        until(lambda: _answers(self.port), "smbd answers", SECONDS)
 
-    def stop(self) -> None:
-        """End it and its sessions."""
+    def refuse(self) -> None:
+        """End it and its sessions, as a server that is down."""
         if self._process is not None:
             family = [self._process.pid, *processes.descendants(self._process.pid)]
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(10)
+            self._process.wait(SECONDS)
             processes.end(family[1:])
             self._process = None
-
-    def hang(self) -> None:
-        """Connections stay, and nothing answers."""
-        assert self._process is not None
-        processes.stop(self._process.pid)
-
-    def resume(self) -> None:
-        """Undo ``hang``."""
-        assert self._process is not None
-        processes.resume(self._process.pid)
 
     @property
     def remote(self) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable
 
 import pytest
 
@@ -17,14 +16,6 @@ from network.servers import SmbServer
 pytestmark = pytest.mark.machine
 
 
-@pytest.fixture
-def server(scratch: Path, production: Production) -> Iterator[SmbServer]:
-    made = SmbServer(scratch / "samba", production.path)
-    made.start()
-    yield made
-    made.stop()
-
-
 def made(
     make_buildout: Callable[..., Buildout], developer: Developer, server: SmbServer, union: str = "auto", more: str = ""
 ) -> Buildout:
@@ -36,30 +27,30 @@ def made(
 @pytest.mark.parametrize("union", ["overlay", "fuse-overlayfs", "unionfs-fuse"])
 def test_cycle(
     union: str,
-    server: SmbServer,
+    smb_server: SmbServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    whole_cycle(made(make_buildout, developers.dev, server, union), production, union)
+    whole_cycle(made(make_buildout, developers.dev, smb_server, union), production, union)
 
 
 def test_a_credentials_file_that_others_can_read_is_refused(
-    server: SmbServer, developers: Developers, make_buildout: Callable[..., Buildout]
+    smb_server: SmbServer, developers: Developers, make_buildout: Callable[..., Buildout]
 ) -> None:
-    buildout = made(make_buildout, developers.dev, server)
-    server.credentials(developers.dev.uid, developers.dev.gid).chmod(0o640)
+    buildout = made(make_buildout, developers.dev, smb_server)
+    smb_server.credentials(developers.dev.uid, developers.dev.gid).chmod(0o640)
     refused = buildout.run("mount")
     assert refused.returncode == 1
     assert "chmod 600" in refused.stderr
 
 
 def test_a_wrong_password_is_said_and_not_shown(
-    server: SmbServer, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None
+    smb_server: SmbServer, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None
 ) -> None:
-    buildout = made(make_buildout, developers.dev, server)
-    server.credentials(developers.dev.uid, developers.dev.gid, "wr0ng")
+    buildout = made(make_buildout, developers.dev, smb_server)
+    smb_server.credentials(developers.dev.uid, developers.dev.gid, "wr0ng")
     refused = buildout.run("mount", "--verbose")
     assert refused.returncode == 1
     assert "rejected user or password" in refused.stderr
@@ -67,13 +58,13 @@ def test_a_wrong_password_is_said_and_not_shown(
 
 
 def test_nocase_has_the_kernels_overlay_passed_over(
-    server: SmbServer,
+    smb_server: SmbServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    buildout = made(make_buildout, developers.dev, server, more=",nocase")
+    buildout = made(make_buildout, developers.dev, smb_server, more=",nocase")
     mounted = buildout.run("mount", "--verbose", check=True)
     assert "can't lie over a mount with nocase" in mounted.stderr
     assert buildout.read() == production.expected()

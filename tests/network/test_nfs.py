@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, NamedTuple
 
 import pytest
 
@@ -35,19 +35,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[NfsServer]:
-    server = NfsServer().start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(running: NfsServer, scratch: object) -> Iterator[NfsServer]:
-    yield running
-    running.forget()
-
-
 def exported(server: NfsServer, production: Production, version: str = "4.2") -> str:
     """As an administrator would do it who wants this machine to read, and forgot to say ro."""
     options = f"rw,all_squash,anonuid={production.uid},anongid={production.gid}"
@@ -64,7 +51,7 @@ def made(
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_cycle(
     case: Case,
-    server: NfsServer,
+    nfs_server: NfsServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
@@ -72,18 +59,20 @@ def test_cycle(
 ) -> None:
     if case.owner == "developer":
         production.give_to(developers.dev.uid, developers.dev.gid)
-    buildout = made(make_buildout, developers.dev, exported(server, production, case.version), case.union, case.version)
+    buildout = made(
+        make_buildout, developers.dev, exported(nfs_server, production, case.version), case.union, case.version
+    )
     whole_cycle(buildout, production, case.union)
 
 
 def test_auto_passes_over_the_kernels_overlay_for_files_of_another_user(
-    server: NfsServer,
+    nfs_server: NfsServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    buildout = made(make_buildout, developers.dev, exported(server, production))
+    buildout = made(make_buildout, developers.dev, exported(nfs_server, production))
     buildout.run("mount", check=True)
     assert status(buildout)["union"] == "fuse-overlayfs"
     assert buildout.read() == production.expected()
@@ -91,13 +80,13 @@ def test_auto_passes_over_the_kernels_overlay_for_files_of_another_user(
 
 
 def test_unreadable_files_are_explained_and_nothing_stays_mounted(
-    server: NfsServer,
+    nfs_server: NfsServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    buildout = made(make_buildout, developers.dev, server.export(production.path, "ro,root_squash"))
+    buildout = made(make_buildout, developers.dev, nfs_server.export(production.path, "ro,root_squash"))
     refused = buildout.run("mount")
     assert refused.returncode == 1
     assert "all_squash,anonuid=" in refused.stderr
@@ -105,34 +94,13 @@ def test_unreadable_files_are_explained_and_nothing_stays_mounted(
 
 
 def test_what_is_not_exported_is_said(
-    server: NfsServer,
+    nfs_server: NfsServer,
     production: Production,
     developers: Developers,
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    exported(server, production)
+    exported(nfs_server, production)
     refused = made(make_buildout, developers.dev, "127.0.0.1:/nowhere").run("mount")
     assert refused.returncode == 1
     assert "the server exports no" in refused.stderr
-
-
-def test_a_server_that_is_gone_gives_errors_and_can_be_unmounted(
-    server: NfsServer,
-    production: Production,
-    developers: Developers,
-    make_buildout: Callable[..., Buildout],
-    fuse: None,
-) -> None:
-    production.give_to(developers.dev.uid, developers.dev.gid)
-    buildout = made(make_buildout, developers.dev, exported(server, production, "3"), "overlay", "3")
-    buildout.run("mount", check=True)
-    server.refuse()
-    try:
-        reading = developers.dev.run(["ls", "-lR", buildout.settings.mount_point], timeout=120)
-        assert reading.returncode != 0
-        assert buildout.run("status", timeout=120).returncode == 4
-        buildout.run("umount", check=True, timeout=180)
-    finally:
-        server.serve()
-    assert mounts.top(mounts.read(), buildout.settings.mount_point) is None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
 
 from cowstorage.network.rclone import cache_directory, servers
-from harness import needs
+from harness import cleanup, needs
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
@@ -68,7 +69,7 @@ def test_cycle_without_root(
     union: str, make: Callable[..., Buildout], production: Production, developers: Developers
 ) -> None:
     buildout = make(developers.alone, union)
-    whole_cycle(buildout, production, union)
+    whole_cycle(buildout, production, union, at_once=False)
     assert servers(buildout.settings.mount_point) == ()
 
 
@@ -76,7 +77,7 @@ def test_cycle_below_the_kernels_overlay(
     make: Callable[..., Buildout], production: Production, developers: Developers
 ) -> None:
     with user_allow_other():
-        whole_cycle(make(developers.dev, "overlay"), production, "overlay")
+        whole_cycle(make(developers.dev, "overlay"), production, "overlay", at_once=False)
 
 
 def test_others_can_not_look_into_a_mount_that_root_can(
@@ -117,3 +118,44 @@ def test_a_remote_that_rclone_does_not_know_is_said(make: Callable[..., Buildout
     refused = make(developers.alone, "unionfs-fuse", "elsewhere").run("mount", timeout=120)
     assert refused.returncode == 1
     assert "rclone has no remote of that name" in refused.stderr
+
+
+# rclone tries thrice, and waits between: 75 seconds, measured.
+GIVES_UP = 150
+
+
+def test_the_server_is_gone(
+    make: Callable[..., Buildout], production: Production, developers: Developers, sshd: Sshd
+) -> None:
+    """What was read is there still; the rest is an error in time, and all is unmounted; nothing is fetched twice."""
+    buildout = make(developers.alone, "unionfs-fuse")
+    buildout.run("mount", check=True)
+    small, *_, big = by_size(buildout)
+    buildout.commit(1)
+    content = buildout.developer.run(["sha256sum", small], check=True).stdout
+    sshd.kill()
+    assert buildout.developer.run(["sha256sum", small], check=True).stdout == content
+    begun = time.monotonic()
+    reader = buildout.developer.popen(["sha256sum", big])
+    refused = buildout.run("umount")
+    assert f"pid {reader.pid}, user {developers.alone.name}: sha256sum" in refused.stderr
+    assert reader.wait(GIVES_UP) == 1
+    print(f"an error after {time.monotonic() - begun:.1f} s")
+    buildout.run("umount", check=True)
+    assert servers(buildout.settings.mount_point) == ()
+    cleanup.assert_nothing_mounted(buildout.path)
+
+    sshd.start()
+    sshd.forget_requests()
+    buildout.run("mount", check=True)
+    assert buildout.developer.run(["sha256sum", small], check=True).stdout == content
+    assert [line for line in blobs_opened(sshd) if small.name in line] == []
+    assert set(production.expected()) < set(buildout.read())
+    buildout.run("umount", check=True)
+
+
+def by_size(buildout: Buildout) -> List[Path]:
+    """The BLOB files that Plone sees, the smallest first."""
+    found = buildout.developer.run(["find", buildout.blob_storage, "-name", "*.blob", "-printf", "%s %p\n"], check=True)
+    lines = [line.split(" ", 1) for line in found.stdout.splitlines()]
+    return [Path(path) for _, path in sorted(lines, key=lambda line: int(line[0]))]

@@ -22,8 +22,8 @@ OPTIONS = (
     # Writable by their mode, so that a copy in the local layer is; the mount itself is read-only.
     "file_mode=0600",
     "dir_mode=0700",
-    # The default is a second: each BLOB would ask for its nine directories again. A minute is what cow-status may lag.
-    "actimeo=60",
+    # The default is a second: each BLOB would ask for its nine directories again. cow-status asks for Data.fs anew.
+    "actimeo=3600",
     # cache=strict, the default, stays: it keeps BLOBs in memory under the server's lease, and Data.fs is never stale.
     # A server that is gone is noticed after two of these, not after two minutes.
     "echo_interval=10",
