@@ -36,6 +36,7 @@ setup(
         "Framework :: Plone :: 5.2",
         "Framework :: Plone :: 6.0",
         "Framework :: Plone :: 6.1",
+        "Framework :: Plone :: 6.2",
         "Framework :: ZODB",
         "Intended Audience :: Developers",
         "Intended Audience :: System Administrators",

@@ -6,6 +6,7 @@ originals.
 """
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -140,6 +141,13 @@ def script_data(source):
     return dict(zip(keys, values))
 
 
+def run_script(script, *arguments):
+    """Run a status script that finds nothing mounted; what it prints, which is JSON."""
+    done = subprocess.run([script, *arguments], stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    assert done.returncode == 3
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
 def buildout(tmp_path, links):
     return Buildout(tmp_path / "buildout", links)
@@ -216,9 +224,7 @@ def test_relative_paths(buildout):
     assert str(buildout.directory) not in source
     moved = buildout.directory.with_name("moved")
     buildout.directory.rename(moved)
-    base = {}
-    exec(source[: source.index("import sys")], {"__file__": str(moved / "bin" / "cow-mount")}, base)
-    assert base["base"] == str(moved)
+    assert run_script(moved / "bin" / "cow-status", "--json")["mounts"][0]["target"] == f"{moved}/var/prod"
 
 
 def test_eggs_of_the_user_are_importable_and_get_no_scripts(buildout):
@@ -248,6 +254,21 @@ def test_configuration_below_the_buildout_directory(buildout):
     (buildout.directory / "conf" / "base.cfg").write_text(PART + ZEOSERVER)
     buildout.configure("", "zeoserver cow-storage", "extends = base.cfg", name="conf/dev.cfg")
     buildout.run("-c", "conf/dev.cfg", f"buildout:directory={buildout.directory}")
+    assert buildout.data()["directory"] == str(buildout.directory)
+
+
+def test_configuration_makes_its_own_directory_the_buildout_directory(buildout):
+    """As zc.buildout has it, and Plone's recipes with it."""
+    (buildout.directory / "develop-eggs").rename(buildout.directory / "eggs-of-others")
+    (buildout.directory / "conf").mkdir()
+    buildout.configure(
+        PART + ZEOSERVER,
+        "zeoserver cow-storage",
+        f"develop-eggs-directory = {buildout.directory}/eggs-of-others",
+        name="conf/dev.cfg",
+    )
+    buildout.run("-c", "conf/dev.cfg")
+    buildout.directory /= "conf"
     assert buildout.data()["directory"] == str(buildout.directory)
 
 
@@ -326,6 +347,39 @@ def test_demo_storage_is_the_reason_given(buildout):
         PART + "[instance]\nrecipe = plone.recipe.zope2instance\ndemo-storage = on\n", "instance cow-storage"
     )
     assert "[instance] has demo-storage on, which already keeps changes apart" in buildout.fails()
+
+
+def test_server_with_clients(buildout):
+    client = "recipe = plone.recipe.zope2instance\nzeo-client = on\n"
+    clients = f"[shares]\n{client}shared-blob = on\nblob-storage = elsewhere\n[caches]\n{client}"
+    buildout.configure(PART + clients + ZEOSERVER, "shares caches zeoserver cow-storage")
+    output = buildout.run()
+    assert "Taken from [zeoserver]" in output
+    assert re.findall(r"cow-storage: \[(\w+)\] has shared-blob on, but looks for BLOBs in", output) == ["shares"]
+    buildout.configure(PART + clients, "shares caches cow-storage")
+    message = buildout.fails()
+    assert "[shares] is a ZEO client: its server has the data" in message
+    assert "[caches] is a ZEO client without shared BLOBs" in message
+
+
+def test_relstorage_is_blobs_only(buildout):
+    sql = "rel-storage =\n    type postgresql\n    dsn dbname=plone\n    blob-dir var/blobs\n    shared-blob-dir true\n"
+    buildout.configure(PART + "[instance]\nrecipe = plone.recipe.zope2instance\n" + sql, "instance cow-storage")
+    said = "BLOBs only, as [instance] (plone.recipe.zope2instance) has its objects in an SQL database"
+    assert f"over {buildout.directory}/var/blobs. {said}" in buildout.run()
+    assert (buildout.data()["file_storage"], buildout.data()["blob_storage"]) == (None, "var/blobs")
+    shown = run_script(buildout.directory / "bin" / "cow-status", "--json")
+    assert [mount["name"] for mount in shown["mounts"]] == ["network", "blobstorage"]
+
+
+def test_status_shows_what_was_found(buildout):
+    buildout.configure(PART + ZEOSERVER + "blob-storage = b\n", "zeoserver cow-storage")
+    buildout.run()
+    script = buildout.directory / "bin" / "cow-status"
+    found = "Taken from [zeoserver] (plone.recipe.zeoserver): file-storage by default, blob-storage from its option."
+    assert run_script(script, "--json")["found"] == found
+    shown = subprocess.run([script, "-v"], stdout=subprocess.PIPE, encoding="utf-8", check=False)
+    assert found in " ".join(shown.stdout.split())
 
 
 def test_typing_errors_in_other_parts_are_still_told_by_buildout(buildout):

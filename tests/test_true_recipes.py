@@ -97,6 +97,32 @@ def test_pack_keep_old_is_read_as_the_recipe_reads_it(releases, tmp_path, versio
     assert bool(found.warnings) == (not re.search(r"^\s*pack-keep-old false$", written, re.M))
 
 
+@pytest.mark.parametrize("version", [version for name, version in RELEASES if name == wiring.ZOPE2INSTANCE])
+def test_relstorage_keeps_its_blobs_where_it_says(releases, tmp_path, version):
+    options = {"rel-storage": "type postgresql\nblob-dir var/rel\nshared-blob-dir true\ndsn x", "blob-storage": "not"}
+    asked = {**options, "zodb-temporary-storage": "off"}
+    written = configuration(releases(wiring.ZOPE2INSTANCE, version), tmp_path, wiring.ZOPE2INSTANCE, asked)
+    found = wiring.find({"part": {"recipe": wiring.ZOPE2INSTANCE, **options}}, str(tmp_path))
+    assert found.file_storage is None
+    assert [str(tmp_path / path) for path in re.findall(r"^\s*blob-dir (\S+)$", written, re.M)] == [found.blob_storage]
+
+
+@pytest.mark.parametrize("shared", ["on", "off"])
+@pytest.mark.parametrize("option", ["var", "blob-storage"])
+@pytest.mark.parametrize("version", [version for name, version in RELEASES if name == wiring.ZOPE2INSTANCE])
+def test_clients_look_for_blobs_where_they_are_believed_to(releases, tmp_path, version, option, shared):
+    """One that shares the server's BLOBs is warned about if it looks elsewhere; one that doesn't has a cache."""
+    client = {option: f"{tmp_path}/data", "zeo-client": "on", "shared-blob": shared}
+    asked = {**client, "zodb-temporary-storage": "off"}
+    written = configuration(releases(wiring.ZOPE2INSTANCE, version), tmp_path, wiring.ZOPE2INSTANCE, asked)
+    server = {"recipe": wiring.ZEOSERVER, "pack-keep-old": "false"}
+    found = wiring.find({"zeo": server, "client": {"recipe": wiring.ZOPE2INSTANCE, **client}}, str(tmp_path))
+    blobs = absolute(tmp_path, re.search(r"^\s*blob-dir (\S+)$", written, re.M))
+    assert blobs != found.blob_storage
+    expected = f"[client] has shared-blob on, but looks for BLOBs in {blobs} and not in {found.blob_storage}."
+    assert found.warnings == ((expected,) if shared == "on" else ())
+
+
 def configuration(release, directory, name, options):
     """The text that the recipe writes for these options."""
     subprocess.run(
