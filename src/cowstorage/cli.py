@@ -6,7 +6,8 @@ import argparse
 import importlib
 import os
 import sys
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from cowstorage.errors import CowStorageError, Interrupted
 from cowstorage.settings import Settings, from_script
@@ -118,7 +119,7 @@ def _run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
 
     context = Context(f"{settings.prefix}-{name}", settings, arguments)
     context.make_location()
-    with Lock(settings.location, context.command, LOCK_SECONDS) as lock:
+    with private(), Lock(settings.location, context.command, LOCK_SECONDS) as lock:
         context.runner.lock = lock.descriptor
         # What another command wrote while we waited for it.
         context.reload()
@@ -126,6 +127,16 @@ def _run(name: str, settings: Settings, arguments: argparse.Namespace) -> int:
         code = int(command.run(context))
         context.forget_operation()
         return code
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Whatever is made by us, or by the programs that we run, is for its owner alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _script(name: str) -> Callable[[Mapping[str, Any]], int]:

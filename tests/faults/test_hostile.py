@@ -75,20 +75,41 @@ def test_links_in_var(make: MakeBuildout, production: Production, scratch: Path)
     cleanup.assert_nothing_mounted(elsewhere)
 
 
-def test_modes(make: MakeBuildout) -> None:
-    """Our own files are for us alone."""
-    buildout = make()
-    os.umask(0o022)
-    scripts.run(buildout, "mount", check=True)
-    scripts.run(buildout, "savepoint", "s", check=True)
-    scripts.run(buildout, "umount", check=True)
-    location = buildout.path / "var" / "cow-storage"
-    assert open_to_others([location, location / "journal.json", location / "lock"]) == []
-    assert open_to_others([buildout.path / "var" / f"{name}storage.prod" for name in ("file", "blob")]) == []
+@pytest.mark.parametrize("stack", [LOCAL, REMOTE, Stack("sshfs", "fuse-overlayfs", "alone")], ids=str)
+def test_modes(from_rogue: Buildout, production: Production) -> None:
+    """Our own files are for us alone, whatever the umask, after each command; Plone's are as Plone makes them."""
+    buildout = from_rogue
+    var = buildout.path / "var"
+    for command, *arguments in (
+        ("mount",),
+        ("savepoint", "s"),
+        ("prefetch",),
+        ("rollback", "s", "--yes"),
+        ("sync", "--yes"),
+        ("prefetch",),
+        ("umount",),
+        ("mount", "--offline"),
+        ("umount",),
+    ):
+        scripts.run(buildout, command, *arguments, fault=lambda: os.umask(0) and None, check=True)
+        tops = [var / name for name in ("cow-storage", "filestorage.prod", "blobstorage.prod")]
+        found = [path for top in tops for path in (top, *below(top))]
+        assert open_to_others(found) == [], command
+        if command == "savepoint":
+            made = "umask 022; cd var/blobstorage; mkdir made; >made/file; stat -c %a made/file; rm -r made"
+            assert buildout.developer.run(["sh", "-c", made], cwd=buildout.path, check=True).stdout == "644\n"
+            production.commit(1)
+
+
+def below(top: Path) -> Iterator[Path]:
+    """What is there, without following links."""
+    for directory, directories, names in os.walk(top):
+        yield from (Path(directory, name) for name in (*directories, *names))
 
 
 def open_to_others(paths: List[Path]) -> List[Path]:
-    return [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    found = [(path, path.lstat().st_mode) for path in paths]
+    return [path for path, mode in found if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) & 0o077]
 
 
 def test_upper_of_somebody_else(make: MakeBuildout, developers: Developers) -> None:
