@@ -30,7 +30,11 @@ OPTIONS = (
         "required",
         "what to mount, in the network file system's own notation; names the production buildout directory",
     ),
-    Option("filesystem", "told from ``remote`` where that is unambiguous", "how production is mounted"),
+    Option(
+        "filesystem",
+        "``sshfs`` for ``host:/path``, ``cifs`` for ``//host/share``, ``directory`` for ``/path``",
+        "how production is mounted: one of these, ``nfs``, ``rclone``, or any other type that ``mount -t`` knows",
+    ),
     Option(
         "mount-options",
         "none",
@@ -45,7 +49,12 @@ OPTIONS = (
     ),
     Option("rsync-options", "``-z`` over a network, none from a mounted directory", "added to the safe ones"),
     Option("ssh-options", "none", "given to ssh for sshfs and rsync alike, such as ``-p 2222 -i key``"),
-    Option("union", "``auto``", "the copy-on-write file system; ``auto``: the first that really works here"),
+    Option(
+        "union",
+        "``auto``",
+        "the copy-on-write file system: ``overlay`` (the kernel's), ``fuse-overlayfs``, ``unionfs-fuse``, ``aufs``; "
+        "``auto``: the first that really works here",
+    ),
     Option(
         "sudo",
         "``auto``",
