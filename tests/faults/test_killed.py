@@ -47,8 +47,7 @@ def test_every_point(scene: Scene, command: str) -> None:
 def test_some_points_over_sshfs(scene: Scene, stack: Stack, command: str) -> None:
     """After every second kill there is a reboot."""
     before = scene.production.snapshot()
-    stride = 15 * STRIDE
-    for turn, point in enumerate(range(SEED % stride, 1000, stride)):
+    for turn, point in enumerate(range(SEED % 3, 1000, 15 * STRIDE)):
         scene.prepare(command)
         result = scene.run(command, *AGAIN[command], fault=killed_at(point))
         if turn % 2:
@@ -56,7 +55,7 @@ def test_some_points_over_sshfs(scene: Scene, stack: Stack, command: str) -> Non
         finishes(scene, command, before, f"killed at point {point}")
         if result.returncode == 0:
             break
-    assert point > SEED % stride
+    assert turn > 0
 
 
 @pytest.mark.parametrize("stack", [LOCAL, REMOTE], ids=str)
@@ -79,7 +78,7 @@ def test_random_instants(scene: Scene, stack: Stack, command: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", ["mount", "sync", "umount", "rollback"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_interrupted(scene: Scene, command: str, number: int) -> None:
     """At every twentieth point: what was done is undone, the exit code says which signal it was."""
     before = scene.production.snapshot()
