@@ -68,6 +68,24 @@ def alone(
     return make
 
 
+@pytest.mark.parametrize("kind", ["absolute", "relative"])
+def test_directories_that_are_links_on_production(
+    kind: str, sshd: Sshd, alone: Callable[..., Buildout], production: Production
+) -> None:
+    """An absolute link would lead to a path of this machine if it were followed here."""
+    disk = production.path / "disk"
+    with production._changing():
+        disk.mkdir()
+        for directory in (production.blob_storage, production.data_fs.parent):
+            moved = directory.rename(disk / directory.name)
+            directory.symlink_to(moved if kind == "absolute" else Path("..", "disk", directory.name))
+    buildout = alone(sshd.remote(production.path))
+    buildout.run("mount", check=True)
+    assert buildout.read() == production.expected()
+    assert "Everything is here" in buildout.run("prefetch", check=True).stdout
+    works(buildout, production)
+
+
 @pytest.mark.parametrize("way", ["-J {jump}", '-o "ProxyCommand=ssh -W %h:%p {jump}"'])
 def test_over_a_jump_host(
     way: str, make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
