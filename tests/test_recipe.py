@@ -370,6 +370,9 @@ def test_relstorage_is_blobs_only(buildout):
     assert (buildout.data()["file_storage"], buildout.data()["blob_storage"]) == (None, "var/blobs")
     shown = run_script(buildout.directory / "bin" / "cow-status", "--json")
     assert [mount["name"] for mount in shown["mounts"]] == ["network", "blobstorage"]
+    buildout.configure("")
+    buildout.run("buildout:parts=")
+    assert buildout.scripts() == {}
 
 
 def test_status_shows_what_was_found(buildout):
