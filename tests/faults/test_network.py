@@ -257,8 +257,8 @@ def test_during(
     local = {**line.base, **first.buildout.commit(1)}
     succeed([first], "umount")
     line.production.commit(6, note=os.urandom(30_000).hex(), sizes=[20_000])
-    # A connection that is closed is found at once: some of the moments will do.
-    moments = {"killed": MOMENTS[::3], "dropped": MOMENTS[1::3]}.get(fault, MOMENTS)
+    # Of each command some, for each fault.
+    moments = {"killed": MOMENTS[::3], "dropped": MOMENTS[1::3], "hung": MOMENTS[::2], "cut": MOMENTS[1::2]}[fault]
     sites = []
     for moment in moments:
         slow = SLOW if moment.place == "fetching" else {}
