@@ -22,7 +22,9 @@ OPTIONS = (
     # Writable by their mode, so that a copy in the local layer is; the mount itself is read-only.
     "file_mode=0600",
     "dir_mode=0700",
-    # The default is a second: each BLOB would ask for its nine directories again. cow-status asks for Data.fs anew.
+    # The default is a second: each BLOB would ask for its directories again. At a round trip of 40 ms, below overlay, a
+    # small BLOB takes 163 ms instead of 281, and 124 instead of 297 when it is read again. cow-status asks for Data.fs
+    # anew.
     "actimeo=3600",
     # cache=strict, the default, stays: it keeps BLOBs in memory under the server's lease, and Data.fs is never stale.
     # A server that is gone is noticed after two of these, not after two minutes.
