@@ -18,13 +18,14 @@ OPTIONS = (
     # With soft: a reader gets its error 15 to 30 seconds after the network is gone, measured; TCP backs off linearly.
     "timeo=50",
     "retrans=2",
-    # BLOB files never change, and their directories only ever grow: an hour instead of 30 to 60 seconds spares up to
-    # nine questions per BLOB. cow-status asks for Data.fs anew, and cow-sync mounts anew.
+    # BLOB files never change, and their directories only ever grow: an hour instead of 30 to 60 seconds. A small BLOB
+    # that is read again after a minute takes 83 ms instead of 132 at a round trip of 40 ms, with version 4.2, below
+    # overlay. cow-status asks for Data.fs anew, and cow-sync mounts anew.
     "acdirmin=3600",
     "acdirmax=3600",
     "acregmin=3600",
     "acregmax=3600",
-    # Without asking at each opening whether a file has changed: a BLOB never does. A round trip less for each.
+    # Without asking at each opening whether a file has changed: a BLOB never does.
     "nocto",
     # A BLOB that was missed once may come into being: names that were not found are asked for each time.
     "lookupcache=positive",
