@@ -130,7 +130,8 @@ def attempt(context: Context, candidate: Union, layer: Layer, sample: Optional[s
     try:
         _clear(context, target)
         run(clean)
-        for command in union.preparation(layer, candidate.uses_work, context.host):
+        prepared = union.preparation(layer, candidate.uses_work, context.host)
+        for command in (*prepared, *union.given(context.host, trial_directory(context.settings.location))):
             run(command)
         run(candidate.mount(layer, context.host))
         prove(candidate, layer, sample, context.developer)
