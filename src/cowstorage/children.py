@@ -31,11 +31,20 @@ def within(seconds: float, what: str, function: Callable[[], T], user: Optional[
     :param user: (uid, gid) to be for it; needs root.
     :raises TimeLimit: after ``seconds``.
     """
-    outcome = all_within(seconds, {what: function}, user)[what]
-    if outcome.error is not None:
-        raise outcome.error
-    value: T = outcome.value
-    return value
+    (value,) = values_within(seconds, {what: function}, user)
+    result: T = value
+    return result
+
+
+def values_within(
+    seconds: float, functions: Mapping[str, Callable[[], Any]], user: Optional[Tuple[int, int]] = None
+) -> List[Any]:
+    """Call several functions at the same time, as ``within`` does: their results, in order, or the first's error."""
+    outcomes = all_within(seconds, functions, user).values()
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return [outcome.value for outcome in outcomes]
 
 
 def all_within(

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from cowstorage import glance, network
-from cowstorage.children import all_within
+from cowstorage.children import values_within
 from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.settings import Settings
 
@@ -46,7 +46,7 @@ def look(
     """
     blobs = os.path.join(root, settings.remote_blob_storage)
     # Each asks production one question after the other: both at once.
-    outcomes = all_within(
+    (storages, indexes), found = values_within(
         LOOK_SECONDS,
         {
             f"looking at {root}": lambda: _file_storages(settings, root, sample),
@@ -56,10 +56,6 @@ def look(
         },
         developer,
     )
-    for outcome in outcomes.values():
-        if outcome.error is not None:
-            raise outcome.error
-    (storages, indexes), found = (outcome.value for outcome in outcomes.values())
     return Production(storages, indexes, found)
 
 

@@ -61,7 +61,7 @@ def fetch(
     # A file of the same size and time that was found damaged must not be taken for the same.
     argv.append("--append" if append else "--ignore-times")
     argv += [*_reached(source, ssh), "--", source.spec, target.path]
-    return _following_links(argv, Command((), limit=None, shows=progress, locks=True))
+    return _command(argv, shows=progress)
 
 
 def fetch_listed(
@@ -92,13 +92,20 @@ def fetch_listed(
     argv += ["--ignore-missing-args", "--whole-file", "--chmod=D0700,F0400", "--out-format=%b %l %n"]
     argv += [*options, *(["--dry-run"] if only_sizes else []), *_reached(source, ssh)]
     argv += ["--", source.spec, target.path]
-    return _following_links(argv, Command((), limit=None, tells=tells, locks=True))
+    return _command(argv, tells=tells)
 
 
-def _following_links(argv: List[str], command: Command) -> Command:
+def _command(argv: List[str], shows: bool = False, tells: Optional[Callable[[str], None]] = None) -> Command:
     """A file may be a link to another disk, and is then what it leads to; without that, where the server refuses it."""
-    following = (argv[0], "--copy-links", *argv[1:])
-    return command._replace(argv=following, fallback=tuple(argv), fallback_when=REFUSED)
+    return Command(
+        (argv[0], "--copy-links", *argv[1:]),
+        limit=None,
+        shows=shows,
+        fallback=tuple(argv),
+        fallback_when=REFUSED,
+        tells=tells,
+        locks=True,
+    )
 
 
 def _check(source: Source, target: Target) -> None:

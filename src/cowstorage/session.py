@@ -179,7 +179,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise PathUnusable(self.path, f"can't be opened: {error.strerror}. It must belong to you.") from None
         for _ in self._tries():
@@ -192,6 +192,8 @@ class Lock:
             text = os.pread(self.descriptor, 200, 0).decode("utf-8", "replace").strip()
             os.close(self.descriptor)
             raise Locked(self.path, text or "unknown")
+        # sh closes it for all programs but those that are to have it.
+        os.set_inheritable(self.descriptor, True)
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"{self.command} (pid {os.getpid()})\n".encode(), 0)
         return self

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
 
@@ -193,7 +193,7 @@ def run_program(
 
     :param output: ``returned``, ``shown`` (stdout goes where ours goes) or ``thrown away``.
     :param tells: takes stdout line by line instead.
-    :param lock: an open file that the program gets, too: what was locked by it, flock(2), stays so.
+    :param lock: an open file, inheritable, that the program gets, too: what was locked by it, flock(2), stays so.
     :raises CommandFailed, ProgramMissing, TimeLimit: what went wrong.
     """
     import sh  # 80 ms: not for the scripts that run nothing
@@ -208,7 +208,6 @@ def run_program(
         }
         if tells is not None:
             streams[output] = {"_out": tells, "_tty_out": False}
-        inherited = frozenset(() if lock is None else (lock,))
 
         def start(prepare: Callable[[], None]) -> Any:
             return program(
@@ -220,24 +219,19 @@ def run_program(
                 _bg_exc=False,
                 _env={**os.environ, "LC_ALL": "C.UTF-8"},
                 _preexec_fn=prepare,
-                _pass_fds=inherited,
+                _pass_fds=frozenset(() if lock is None else (lock,)),
                 **streams[output],
             )
 
         try:
-            result = _finished(argv, start, limit, inherited)
+            result = _finished(argv, start, limit)
         except sh.ErrorReturnCode as error:
             text = (error.stdout + error.stderr).decode("utf-8", "replace")
             raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
     return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
 
 
-def _finished(
-    argv: Tuple[str, ...],
-    start: Callable[[Callable[[], None]], Any],
-    limit: Optional[float],
-    inherited: FrozenSet[int],
-) -> Any:
+def _finished(argv: Tuple[str, ...], start: Callable[[Callable[[], None]], Any], limit: Optional[float]) -> Any:
     """Start a program and wait for it; end it after ``limit`` seconds, and when we are interrupted ourselves.
 
     sh's own ``_timeout`` looks ten times a second and so makes every program last a tenth of one.
@@ -247,7 +241,7 @@ def _finished(
     # An interrupt between its start and our knowing of it would leave it running.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
-        running = start(_tied(held, inherited))
+        running = start(_tied(held))
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
             if _ends(running.pid, limit):
@@ -261,7 +255,7 @@ def _finished(
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _tied(mask: Set[Any], inherited: FrozenSet[int]) -> Callable[[], None]:
+def _tied(mask: Set[Any]) -> Callable[[], None]:
     """What a child does before it becomes the program: let signals in again, and end when we end, however we do.
 
     A program that makes itself a daemon is free of it, and so is sudo, prctl(2).  What a program has started itself
@@ -275,8 +269,6 @@ def _tied(mask: Set[Any], inherited: FrozenSet[int]) -> Callable[[], None]:
     def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        for descriptor in inherited:
-            os.set_inheritable(descriptor, True)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -32,15 +32,14 @@ def run(context: Context) -> int:
     unfinished = context.journal.unfinished or {}
     had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
     agree(context, [] if context.journal.unfinished else losses(context), "This drops:")
-    before = context.journal.mounted or {}
-    still_good = laid(context) if all(piece.state == stack.MOUNTED for piece in pieces) else None
+    sample = (context.journal.mounted or {}).get("sample")
+    choice = laid(context, pieces)
     with context.execution() as execution:
         renew(context, execution, pieces)
-        seen = mounting.look(context, before.get("sample"))
+        seen = mounting.look(context, sample)
         findings = compare(context, seen)
         agree(context, oddities(findings), "Production is not what was fetched before:")
-        choice = still_good
-        if had_unions and not still_good:
+        if had_unions and choice is None:
             choice = mounting.chosen(context, lambda: renewed_choice(context, seen))
         # From here on the old state is given up: what fails is finished by the same command again.
         context.begin(f"bin/{context.command}", had_unions)
@@ -109,10 +108,11 @@ def agree(context: Context, lines: List[str], heading: str) -> None:
         context.output.say(text)
 
 
-def laid(context: Context) -> Optional[Choice]:
+def laid(context: Context, pieces: List[stack.Piece]) -> Optional[Choice]:
     """The union that lies there now, where no other would be preferred to it: it need not be tried again."""
     made = context.journal.mounted or {}
-    if not made.get("union") or made["tried"] or not mounted_alike(context.mounted, context.settings):
+    sound = all(piece.state == stack.MOUNTED for piece in pieces) and mounted_alike(context.mounted, context.settings)
+    if not sound or not made.get("union") or made["tried"]:
         return None
     return Choice(union.get(made["union"]), ())
 
