@@ -1,5 +1,14 @@
 """Distribution metadata; setup.py because zc.buildout 3 and 4 know no pyproject-only projects."""
 
+import sys
+
+# An old easy_install, such as that of a buildout of Python 2, doesn't look at python_requires.
+if sys.version_info < (3, 8):  # noqa: UP036
+    sys.exit(
+        "cowstorage needs Python 3.8 or later. Beside a buildout of Python 2 install it into a venv of its own, "
+        "and run: python -m cowstorage init"
+    )
+
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -54,6 +63,7 @@ setup(
     ],
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"cowstorage": ["pages/*.rst"]},
     include_package_data=True,
     python_requires=">=3.8",
     install_requires=[
@@ -63,8 +73,9 @@ setup(
         "ZODB",
     ],
     entry_points={
-        "zc.buildout": ["default = cowstorage.recipe:CowStorage"],
-        "zc.buildout.uninstall": ["default = cowstorage.recipe:uninstall"],
+        "console_scripts": ["cowstorage = cowstorage.init:main"],
+        "zc.buildout": ["default = cowstorage.buildout.recipe:CowStorage"],
+        "zc.buildout.uninstall": ["default = cowstorage.buildout.recipe:uninstall"],
     },
     zip_safe=False,
     cmdclass={"sdist": SourceDistribution},

@@ -14,14 +14,16 @@ from typing import Any, Callable, Iterator, List, Mapping, Optional
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harness import cleanup, needs
+from harness import cleanup, needs, release
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
+from harness.disk import Disk
 from harness.production import Production
 from harness.runtime import Runtime
 from harness.sshd import Sshd
 from harness.workspace import Workspace
 from harness.zope import Workshop
+from machine import relay
 
 # A shell's background job ignores it, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,11 +36,30 @@ settings.register_profile("random", _unhurried, derandomize=False, max_examples=
 settings.load_profile(os.environ.get("COWSTORAGE_HYPOTHESIS", "seeded"))
 
 
-def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    """Mark what needs root, so that the rest can be chosen with ``-m "not root"``."""
+def pytest_configure(config: pytest.Config) -> None:
+    """The plugin that runs the tests marked ``machine`` elsewhere."""
+    if relay.INSIDE not in os.environ:
+        config.pluginmanager.register(relay.Outer(), "cowstorage-machine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    """Mark what needs root with ``root``, and with ``quick`` what has none of the markers that keep it out of that."""
     for item in items:
         if "workspace" in getattr(item, "fixturenames", ()):
             item.add_marker("root")
+        if not any(item.get_closest_marker(name) for name in _NOT_QUICK):
+            item.add_marker("quick")
+    release.without_lacked(config, items)
+    relay.without_kernel(config, items)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what was not run, and why."""
+    for line in (*release.summary(config), *relay.summary(config)):
+        terminalreporter.line(line)
+
+
+_NOT_QUICK = ("root", "matrix", "machine", "slow")
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +158,14 @@ def make_buildout(scratch: Path, runtime: Runtime) -> Callable[..., Buildout]:
         return Buildout(scratch / name, developer, runtime, options, part or "cow-storage")
 
     return make
+
+
+@pytest.fixture
+def disk(scratch: Path) -> Iterator[Disk]:
+    """A small disk that can be filled."""
+    made = Disk(scratch)
+    yield made
+    made.remove()
 
 
 @pytest.fixture

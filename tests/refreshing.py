@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -63,6 +64,21 @@ def local_blobs(buildout: Buildout) -> List[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.blob") if path.is_file())
 
 
+def mounted(buildout: Buildout) -> Buildout:
+    """Mount, and return the buildout."""
+    buildout.run("mount", check=True)
+    return buildout
+
+
+def in_place_of_rsync(buildout: Buildout, script: str) -> Dict[str, str]:
+    """Return an environment in which ``rsync`` is a script, to which ``$real`` is the true one."""
+    directory = buildout.path / "programs"
+    directory.mkdir()
+    (directory / "rsync").write_text(f"#!/bin/sh\nreal={shutil.which('rsync')}\n{script}\n", encoding="utf-8")
+    (directory / "rsync").chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
 def refused(buildout: Buildout, command: str, *arguments: str) -> str:
     """Run a command that has to fail, and return what it says."""
     result: Result = buildout.run(command, *arguments)
@@ -99,6 +115,16 @@ def append_bytes(production: Production, size: int, transactions: int = 4) -> in
                 filler = PersistentMapping(data=os.urandom(size // transactions))
                 connection.root()[f"filler-{before}-{number}"] = filler
     return production.data_fs.stat().st_size - before
+
+
+def noted(buildout: Buildout, *lines: str, user: str = "admin") -> None:
+    """Commit one transaction whose description grew line by line, as ``transaction.note`` lets it."""
+    with database.opened(str(buildout.data_fs), str(buildout.blob_storage)) as db, db.transaction() as connection:
+        connection.root()["noted"] = os.urandom(10)
+        current = connection.transaction_manager.get()
+        for line in lines:
+            current.note(line)
+        current.setUser(user, "/Plone")
 
 
 def replace_database(production: Production, content: bytes) -> None:

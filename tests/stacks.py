@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import Dict, Iterator, NamedTuple, Optional
+from typing import Callable, Dict, Iterator, NamedTuple, Optional
 
-from cowstorage import mounts
+import pytest
+
+from cowstorage.system import mounts
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
@@ -36,6 +38,13 @@ STACKS = [
 ]
 
 
+# In user-mode Linux, whose kernel has aufs.
+ON_AUFS = [
+    pytest.param(stack, marks=[pytest.mark.machine(kernel="aufs"), pytest.mark.root], id=str(stack))
+    for stack in (Stack("sshfs", "aufs", "sudo"), Stack("directory", "aufs", "root"))
+]
+
+
 def part_options(stack: Stack, production: Production, sshd: Optional[Sshd]) -> Dict[str, str]:
     """The part's options for a combination."""
     remote = sshd.remote(production.path) if sshd else str(production.path)
@@ -55,10 +64,26 @@ def prepared(stack: Stack, production: Production, developer: Developer) -> Iter
     """What a user would have set up before: the line in /etc/fuse.conf, readable files for ``directory``."""
     with ExitStack() as cleanups:
         if stack.filesystem == "sshfs":
-            cleanups.enter_context(user_allow_other(stack.union == "overlay"))
+            cleanups.enter_context(user_allow_other(stack.union in ("overlay", "aufs")))
         elif stack.developer != "root":
             production.give_to(developer.uid, developer.gid)
         yield
+
+
+@contextmanager
+def built(
+    stack: Stack,
+    production: Production,
+    developers: Developers,
+    make_sshd: Callable[..., Sshd],
+    make_buildout: Callable[..., Buildout],
+    name: str = "buildout",
+) -> Iterator[Buildout]:
+    """A buildout for a combination, prepared for the time; the last two callables are the fixtures of these names."""
+    developer = developer_of(stack, developers)
+    sshd = make_sshd() if stack.filesystem == "sshfs" else None
+    with prepared(stack, production, developer):
+        yield make_buildout(developer, part_options(stack, production, sshd), name)
 
 
 def is_clean_of(buildout: Buildout) -> None:

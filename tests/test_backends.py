@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Callable
 
 import pytest
 
 from benchmarks import backends
-from cowstorage import network, union
+from cowstorage.production import filesystems
+from cowstorage.union import kinds
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
 from harness.sshd import Sshd
-from stacks import STACKS, Stack, developer_of, is_clean_of, part_options, prepared
+from stacks import STACKS, Stack, built, is_clean_of
+from test_readme import README
 
-README = (Path(__file__).parent.parent / "README.rst").read_text(encoding="utf-8")
 NAMES = {"root": "root", "sudo": "sudo", "user": "alone"}
 
 # Those that the whole cycle is not run on.
 OTHERS = [
     stack
     for filesystem in ("sshfs", "directory")
-    for kind in union.UNIONS
+    for kind in kinds.UNIONS
     if kind != "aufs"
     for who in backends.who(filesystem, kind)
     for stack in [Stack(filesystem, kind, NAMES[who])]
@@ -30,18 +30,18 @@ OTHERS = [
 ]
 
 
-def test_readme_has_the_table() -> None:
+def test_readme_has_the_table_of_what_was_measured() -> None:
     assert backends.table(backends.read_lines()) in README
 
 
-def test_it_has_every_file_system_and_union() -> None:
+def test_the_table_has_every_file_system_and_union() -> None:
     rows = list(backends.rows([]))
-    assert {row.filesystem for row in rows} == {*network.NETWORKS, "other", "any of them"}
-    assert {row.union for row in rows} == set(union.UNIONS)
+    assert {row.filesystem for row in rows} == {*filesystems.FILESYSTEMS, "other", "any of them"}
+    assert {row.union for row in rows} == set(kinds.UNIONS)
     assert all(row.who for row in rows)
 
 
-def test_whom_the_whole_cycle_is_run_for_is_in_it() -> None:
+def test_the_table_has_whom_the_whole_cycle_is_run_for() -> None:
     assert [
         stack
         for stack in STACKS
@@ -50,7 +50,7 @@ def test_whom_the_whole_cycle_is_run_for_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("stack", OTHERS, ids=str)
-def test_the_others_work_too(
+def test_the_other_combinations_work_too(
     stack: Stack,
     production: Production,
     developers: Developers,
@@ -58,10 +58,7 @@ def test_the_others_work_too(
     make_buildout: Callable[..., Buildout],
     fuse: None,
 ) -> None:
-    developer = developer_of(stack, developers)
-    sshd = make_sshd() if stack.filesystem == "sshfs" else None
-    with prepared(stack, production, developer):
-        buildout = make_buildout(developer, part_options(stack, production, sshd))
+    with built(stack, production, developers, make_sshd, make_buildout) as buildout:
         assert f"with {stack.union} on top" in buildout.run("mount", check=True).stdout
         assert buildout.read() == production.expected()
         buildout.commit(1, changed=1)

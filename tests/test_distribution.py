@@ -41,12 +41,12 @@ def tracked(*paths: str) -> Set[str]:
     return set(run("git", "-C", ROOT, "ls-tree", "-r", "--name-only", "HEAD", *paths).splitlines())
 
 
-def test_wheel_has_the_package_and_nothing_else(releases: Dict[str, Path]) -> None:
+def test_the_wheel_has_the_package_and_nothing_else(releases: Dict[str, Path]) -> None:
     names = {name for name in zipfile.ZipFile(releases[".whl"]).namelist() if ".dist-info/" not in name}
     assert names == {name[len("src/") :] for name in tracked("src/cowstorage")}
 
 
-def test_source_distribution_has_what_it_is_built_and_tested_from(releases: Dict[str, Path]) -> None:
+def test_the_source_distribution_has_what_it_is_built_and_tested_from(releases: Dict[str, Path]) -> None:
     with tarfile.open(releases[".gz"]) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
     assert tracked("src", "tests") | OTHER_FILES <= names
@@ -54,11 +54,11 @@ def test_source_distribution_has_what_it_is_built_and_tested_from(releases: Dict
     assert {name for name in names - tracked() - generated if ".egg-info/" not in name} == set()
 
 
-def test_metadata_is_right_for_the_index(releases: Dict[str, Path]) -> None:
+def test_the_metadata_is_right_for_the_index(releases: Dict[str, Path]) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *releases.values())
 
 
-def test_wheel_in_a_clean_environment(releases: Dict[str, Path], tmp_path: Path) -> None:
+def test_the_wheel_works_in_a_clean_environment(releases: Dict[str, Path], tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", releases[".whl"])
@@ -72,7 +72,7 @@ def test_wheel_in_a_clean_environment(releases: Dict[str, Path], tmp_path: Path)
     assert "usage: cow-status" in run(tmp_path / "bin" / "cow-status", "--help")
 
 
-def test_change_log_is_one_that_zest_releaser_understands() -> None:
+def test_the_change_log_is_one_that_zest_releaser_understands() -> None:
     """Releases under their headings, the newest first; the one of setup.py is at the top, and not yet dated."""
     headings = re.findall(
         r"^(\S+) \((unreleased|\d{4}-\d\d-\d\d)\)\n-+$", (ROOT / "CHANGES.rst").read_text(), re.MULTILINE

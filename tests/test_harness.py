@@ -10,8 +10,9 @@ from typing import Callable
 
 import pytest
 
+from cowstorage.part.scripts import SCRIPTS
 from harness import cleanup, database, fuse_conf, needs, processes, tree
-from harness.buildout import COMMANDS, Buildout
+from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.polling import until
 from harness.production import Production
@@ -78,7 +79,7 @@ def test_snapshot_shows_what_was_taken_back(production: Production, blob: Path) 
 # Production
 
 
-def test_production_reads_back(production: Production) -> None:
+def test_production_reads_back_as_it_was_written(production: Production) -> None:
     found = database.read(str(production.data_fs), str(production.blob_storage))
     production.remember()
     assert found == production.expected()
@@ -99,7 +100,7 @@ def test_production_is_private_to_its_user(production: Production) -> None:
     assert (production.file_storage / "Data.fs.index").exists()
 
 
-def test_production_moves_on(production: Production) -> None:
+def test_production_expects_what_is_committed_to_it(production: Production) -> None:
     before = production.expected()
     size = production.data_fs.stat().st_size
     written = production.commit(3, changed=1, note="Upgraded to 5.2", user="admin")
@@ -112,7 +113,7 @@ def test_production_moves_on(production: Production) -> None:
     production.remember()
 
 
-def test_pack_removes_revisions_and_blobs(production: Production) -> None:
+def test_a_pack_of_production_removes_revisions_and_blobs(production: Production) -> None:
     size, blobs = production.data_fs.stat().st_size, len(list(production.blob_storage.rglob("*.blob")))
     production.pack()
     assert production.data_fs.stat().st_size < size
@@ -121,7 +122,7 @@ def test_pack_removes_revisions_and_blobs(production: Production) -> None:
     production.remember()
 
 
-def test_added_storage(production: Production) -> None:
+def test_an_added_storage_has_documents_of_its_own(production: Production) -> None:
     production.add_storage("catalog.fs")
     found = database.read(str(production.file_storage / "catalog.fs"), None)
     production.remember()
@@ -130,7 +131,7 @@ def test_added_storage(production: Production) -> None:
 
 
 @pytest.mark.parametrize("length", [None, 30])
-def test_torn_tail(production: Production, length: int | None) -> None:
+def test_a_torn_tail_is_an_unfinished_transaction_at_the_end(production: Production, length: int | None) -> None:
     end = production.torn_tail(length)
     content = production.data_fs.read_bytes()
     assert len(content) == end + length if length else len(content) > end + 100
@@ -227,14 +228,16 @@ def test_what_counts_as_a_write_request(line: str, writes: bool) -> None:
     assert bool(WRITE_REQUEST.match(line)) == writes
 
 
-def test_forced_command(make_sshd: Callable[..., Sshd], developers: Developers, production: Production) -> None:
+def test_a_forced_command_is_all_that_sshd_runs(
+    make_sshd: Callable[..., Sshd], developers: Developers, production: Production
+) -> None:
     sshd = make_sshd(forced="internal-sftp -R")
     assert "Data.fs" in sftp(developers.dev, sshd, f"ls {production.file_storage}")
     assert "ermission denied" in sftp(developers.dev, sshd, f"rm {production.data_fs}")
     assert "sftp connections only" in developers.dev.run(["ssh", sshd.host, "id -un"]).stdout
 
 
-def test_hang_and_resume(sshd: Sshd, developers: Developers) -> None:
+def test_a_hung_sshd_answers_nobody_until_it_is_resumed(sshd: Sshd, developers: Developers) -> None:
     session = developers.dev.popen(["ssh", sshd.host, "cat"])
     assert session.stdin
     assert session.stdout
@@ -275,7 +278,7 @@ def test_changed_host_key_and_revoked_key_are_refused(sshd: Sshd, developers: De
     assert "Permission denied (publickey)" in developers.dev.run(["ssh", sshd.host, "true"]).stderr
 
 
-def test_options_of_a_key(sshd: Sshd, developers: Developers) -> None:
+def test_the_options_of_a_key_are_kept(sshd: Sshd, developers: Developers) -> None:
     sshd.revoke_all()
     sshd.authorize(developers.dev.public_key, 'restrict,command="echo forced"')
     assert ssh(developers.dev, sshd, "id -un") == "forced\n"
@@ -294,7 +297,7 @@ def test_developers_are_who_they_are(developers: Developers) -> None:
     assert developers.alone.run(["pwd"]).stdout == f"{developers.alone.home}\n"
 
 
-def test_terminal_with_answers(developers: Developers) -> None:
+def test_a_terminal_gets_its_answers(developers: Developers) -> None:
     script = 'test -t 0 && test -t 1 && printf "Name? " && read -r n && printf "%s, sure? " "$n" && read -r y && id -un'
     result = developers.dev.run(["sh", "-c", script], tty=True, answers=[("Name?", "Ada\n"), ("Ada, sure?", "y\n")])
     assert result.returncode == 0
@@ -422,16 +425,18 @@ def test_next_run_removes_what_a_killed_one_left(scratch: Path) -> None:
 @pytest.mark.parametrize("who", Developers._fields)
 def test_scripts_reach_the_package(developers: Developers, make_buildout: Callable[..., Buildout], who: str) -> None:
     buildout = make_buildout(getattr(developers, who), {"remote": "production:/srv/plone"})
-    for command in COMMANDS:
+    for command in SCRIPTS:
         assert f"cowstorage.cli.{command}({{" in buildout.script(command).read_text()
     probe = buildout.path / "bin" / "probe"
-    probe.write_text(buildout.runtime.script("cowstorage.settings", "__file__ and __import__('ZODB') and 0"))
+    probe.write_text(buildout.runtime.script("cowstorage.part.settings", "__file__ and __import__('ZODB') and 0"))
     probe.chmod(0o755)
     result = buildout.developer.run([probe])
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_developers_database(developers: Developers, make_buildout: Callable[..., Buildout]) -> None:
+def test_a_developers_database_is_written_packed_and_held(
+    developers: Developers, make_buildout: Callable[..., Buildout]
+) -> None:
     buildout = make_buildout(developers.alone, {"remote": "production:/srv/plone", "union": "fuse-overlayfs"})
     assert buildout.settings.union == "fuse-overlayfs"
     own = buildout.create_own_database()

@@ -1,6 +1,6 @@
 """Random sequences of what can happen, on a model and with the real commands, compared after each step.
 
-Takes about a minute; ``COWSTORAGE_MODEL_EXAMPLES=200`` takes an hour.
+Takes some two minutes; ``COWSTORAGE_MODEL_EXAMPLES=200`` takes two hours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Type
 
 import pytest
 import transaction
@@ -27,8 +27,10 @@ from hypothesis.stateful import (
 )
 
 from cowstorage import cli
-from cowstorage import settings as part
-from harness import cleanup, database
+from cowstorage.buildout.options import from_options
+from cowstorage.database import filestorage
+from cowstorage.part.settings import to_script
+from harness import cleanup, database, python2, zodbupdate
 from harness.production import Production
 from harness.workspace import Workspace
 
@@ -38,10 +40,15 @@ SIZES = [100, 5_000]
 
 
 class State(NamedTuple):
-    """What Data.fs holds, byte for byte, and what a reader sees."""
+    """What Data.fs holds, byte for byte, what a reader sees, and whether its last conversion was cut off."""
 
     content: bytes
     documents: database.Documents
+    half_converted: bool = False
+
+    def is_after(self, other: State) -> bool:
+        """Whether it is a later one; a conversion that was cut off has changed the magic alone."""
+        return (len(self.content), self.content[:4]) > (len(other.content), other.content[:4])
 
 
 class TimeTravel(RuleBasedStateMachine):
@@ -67,13 +74,15 @@ class TimeTravel(RuleBasedStateMachine):
             "file-storage": "var/filestorage",
             "blob-storage": "var/blobstorage",
         }
-        self.options = part.to_script(part.from_options(options, "cow-storage", str(self.here)))
+        self.options = to_script(from_options(options, "cow-storage", str(self.here)))
         # The model
         self.documents: database.Documents = {}
         self.base = State(b"", {})
         self.savepoints: Dict[str, State] = {}
+        self.transactions: Dict[str, State] = {}
         self.useless: List[str] = []
         self.packed = False
+        self.half_converted = False
         # Since the last sync
         self.production_packed = self.production_went_on = False
 
@@ -88,14 +97,19 @@ class TimeTravel(RuleBasedStateMachine):
     def commit(self, new: int, changed: int) -> None:
         written = database.commit(self.data_fs, self.blobs, new=new, changed=changed, sizes=SIZES)
         self.documents.update(written)
+        self.half_converted = self.half_converted and not written
+        self.committed()
 
-    @precondition(lambda self: self.documents)
+    @precondition(lambda self: len(self.documents) > 1)
     @rule()
     def delete(self) -> None:
         for name in database.delete(self.data_fs, self.blobs):
             del self.documents[name]
+        self.half_converted = False
+        self.committed()
 
-    @precondition(lambda self: self.has_local_transactions and not self.packed)
+    # An undo writes no text that would tell of which Python it is.
+    @precondition(lambda self: self.has_local_transactions and not self.packed and not self.half_converted)
     @rule()
     def undo(self) -> None:
         """Take back what the last transaction did, by one more."""
@@ -103,6 +117,7 @@ class TimeTravel(RuleBasedStateMachine):
             db.undo(db.undoLog(0, 1)[0]["id"])
             transaction.commit()
         self.documents = database.read(self.data_fs, self.blobs)
+        self.committed()
 
     @rule()
     def pack(self) -> None:
@@ -115,7 +130,7 @@ class TimeTravel(RuleBasedStateMachine):
         if self.local.stat().st_ino != inode:
             self.packed = True
             self.useless += self.savepoints
-            self.savepoints = {}
+            self.savepoints, self.transactions = {}, {}
 
     # Production
 
@@ -153,10 +168,7 @@ class TimeTravel(RuleBasedStateMachine):
     @rule()
     def rollback_to_the_base(self) -> None:
         self.command("rollback", "--yes")
-        assert self.present() == self.base
-        self.documents = dict(self.base.documents)
-        size = len(self.base.content)
-        self.savepoints = {name: one for name, one in self.savepoints.items() if len(one.content) <= size}
+        self.went_back(self.base)
         self.packed, self.useless = False, []
 
     @precondition(lambda self: self.savepoints)
@@ -165,10 +177,15 @@ class TimeTravel(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.savepoints)))
         there = self.savepoints[name]
         self.command("rollback", "--yes", name)
-        assert self.present() == there
-        self.documents = dict(there.documents)
-        size = len(there.content)
-        self.savepoints = {name: one for name, one in self.savepoints.items() if len(one.content) <= size}
+        self.went_back(there)
+
+    @precondition(lambda self: self.transactions)
+    @rule(data=st.data())
+    def rollback_to_a_transaction(self, data: st.DataObject) -> None:
+        tid = data.draw(st.sampled_from(sorted(self.transactions)))
+        there = self.transactions[tid]
+        self.command("rollback", "--yes", tid)
+        self.went_back(there)
 
     @precondition(lambda self: self.useless)
     @rule(data=st.data())
@@ -198,14 +215,27 @@ class TimeTravel(RuleBasedStateMachine):
         return bool(self.base.content) and self.local.stat().st_size > len(self.base.content)
 
     def synced(self) -> None:
+        self.half_converted = False
         self.base = State(self.production.data_fs.read_bytes(), self.production.expected())
         assert self.present() == self.base
         self.documents = dict(self.base.documents)
-        self.savepoints, self.useless, self.packed = {}, [], False
+        self.savepoints, self.transactions, self.useless, self.packed = {}, {}, [], False
         self.production_packed = self.production_went_on = False
 
+    def committed(self) -> None:
+        """Note the present state by its last transaction, unless there is no local one that can be gone back to."""
+        if not self.packed and self.has_local_transactions:
+            self.transactions.setdefault(filestorage.complete_end(str(self.local)).tid, self.present())
+
+    def went_back(self, there: State) -> None:
+        self.half_converted = there.half_converted
+        assert self.present() == there
+        self.documents = dict(there.documents)
+        self.savepoints = {name: one for name, one in self.savepoints.items() if not one.is_after(there)}
+        self.transactions = {tid: one for tid, one in self.transactions.items() if not one.is_after(there)}
+
     def present(self) -> State:
-        return State(self.local.read_bytes(), database.read(self.data_fs, self.blobs))
+        return State(self.local.read_bytes(), database.read(self.data_fs, self.blobs), self.half_converted)
 
     def command(self, name: str, *arguments: str, code: int = 0) -> None:
         """Run a script in this process; it can't be interrupted, and prints nothing."""
@@ -220,12 +250,46 @@ class TimeTravel(RuleBasedStateMachine):
         shutil.rmtree(self.path)
 
 
+class FromPython2(TimeTravel):
+    """The same over a production of Python 2, which is converted here, and some day there."""
+
+    @rule()
+    def convert(self) -> None:
+        zodbupdate.convert(self.data_fs)
+        self.half_converted = False
+        self.committed()
+
+    @precondition(lambda self: python2.is_of_python_2(self.data_fs))
+    @rule()
+    def convert_and_be_cut_off(self) -> None:
+        python2.begin_conversion(self.data_fs)
+        self.half_converted = True
+
+    @precondition(lambda self: python2.is_of_python_2(str(self.production.data_fs)))
+    @rule()
+    def production_convert(self) -> None:
+        self.production.convert()
+        self.production_went_on = True
+
+
+@pytest.fixture(scope="session")
+def production_of_python_2(workspace: Workspace) -> Production:
+    return Production.create(workspace.path / "production-of-python-2-for-the-model", python=2)
+
+
+@pytest.mark.hypothesis
 @pytest.mark.root
-def test_model(workspace: Workspace, production_template: Production) -> None:
-    TimeTravel.template = production_template
-    TimeTravel.directory = workspace.scratch("model")
+@pytest.mark.parametrize("machine", [TimeTravel, FromPython2])
+def test_any_sequence_of_commands_does_what_the_model_does(
+    machine: Type[TimeTravel],
+    workspace: Workspace,
+    production_template: Production,
+    production_of_python_2: Production,
+) -> None:
+    machine.template = production_of_python_2 if machine is FromPython2 else production_template
+    machine.directory = workspace.scratch(f"model-{machine.__name__}")
     run_state_machine_as_test(
-        TimeTravel,
+        machine,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
         ),

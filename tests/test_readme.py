@@ -12,14 +12,20 @@ import docutils.core
 import docutils.utils
 import pytest
 
-from cowstorage import cli, errors, settings
+from cowstorage import cli, errors
+from cowstorage.buildout.options import OPTIONS, from_options
+from cowstorage.part.scripts import SCRIPTS
+from cowstorage.part.settings import to_script
+from test_architecture import BELOW
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.rst").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "src" / "cowstorage" / "pages").glob("*.rst"))
+# README.rst and the pages that come with the package, one after the other.
+README = "\n\n\n".join(path.read_text(encoding="utf-8").rstrip("\n") for path in (ROOT / "README.rst", *PAGES)) + "\n"
 SOURCES = sorted((ROOT / "src" / "cowstorage").rglob("*.py"))
 
 
-@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst"])
+@pytest.mark.parametrize("name", ["README.rst", "CHANGES.rst", *(str(path.relative_to(ROOT)) for path in PAGES)])
 def test_renders_without_a_warning(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     settings_overrides: Dict[str, Any] = {"halt_level": 2, "report_level": 1, "file_insertion_enabled": False}
@@ -43,21 +49,40 @@ def section_text(title: str) -> str:
     return match.group(1)
 
 
+def test_every_path_of_the_project_is_there() -> None:
+    """The source map and the test map, wherever the page names them."""
+    named = set(re.findall(r"\b((?:src/cowstorage|tests)(?:/[\w.]+)+)", README))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_source_map_has_every_room_and_names_what_is_there() -> None:
+    contributing = section_text("Development").partition("Contributing\n")[2]
+    assert re.findall(r"^   \* - ``(\w+)/``$", contributing, re.MULTILINE) == list(BELOW)
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    known = {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    known |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    known |= {path.name for path in SOURCES}
+    named = re.findall(r"``([A-Z]\w+|\w+\.\w+)``", contributing)
+    assert len(named) > 10
+    assert [name for name in named if name not in known and name.rpartition(".")[2] not in known] == []
+
+
 def test_every_option_is_documented() -> None:
     documented = [tuple(row) for row in rows_of_table("Options")[1:]]
-    assert documented == [(f"``{option.name}``", option.default, option.meaning) for option in settings.OPTIONS]
+    assert documented == [(f"``{option.name}``", option.default, option.meaning) for option in OPTIONS]
 
 
 def test_every_script_is_documented() -> None:
     table = dict(re.findall(r"^cow-(\w+) +(\S.*)$", section_text("Scripts"), re.MULTILINE))
-    assert table == {name: script.summary for name, script in cli.SCRIPTS.items()}
+    assert table == {name: script.summary for name, script in SCRIPTS.items()}
 
 
-@pytest.mark.parametrize("name", cli.SCRIPTS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_help_is_what_the_script_prints(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     parts = {"remote": "host:/srv/plone", "file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
-    parser = cli.parser(name, settings.from_options(parts, "cow-storage", "/srv/buildout"))
+    parser = cli.parser(name, from_options(parts, "cow-storage", "/srv/buildout"))
     (shown,) = [text for text in examples("console") if text.startswith(f"$ bin/cow-{name} --help\n")]
     assert as_python_has_it(shown.partition("\n")[2]) == as_python_has_it(parser.format_help())
 
@@ -96,7 +121,7 @@ def test_every_message_is_one_of_the_code(message: str) -> None:
 def errors_told() -> Dict[str, List[str]]:
     """The texts of the errors that a user meets, by class: those of the class itself and those of each raise."""
     classes = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, ERRORS)}
-    told: Dict[str, List[str]] = {name: [] for name in classes - {"CowStorageError"}}
+    told: Dict[str, List[str]] = {name: [] for name in classes - {"CowStorageError", "Unusable"}}
     for source in SOURCES:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and node.name in told:
@@ -145,28 +170,27 @@ def parts_in_examples() -> List[Any]:
         parser.optionxform = str  # type: ignore[assignment,method-assign]
         parser.read_string(text)
         for section in parser.sections():
-            if parser.has_option(section, "recipe"):
+            if parser.get(section, "recipe", fallback="") == "cowstorage":
                 found.append(pytest.param(section, dict(parser.items(section)), id=f"{number}-{section}"))
     return found
 
 
 @pytest.mark.parametrize("part, options", parts_in_examples())
 def test_every_part_in_it_is_valid(part: str, options: Dict[str, str]) -> None:
-    assert options["recipe"] == "cowstorage"
     paths = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
-    made = settings.from_options({**paths, **options}, part, "/srv/buildout")
+    made = from_options({**paths, **options}, part, "/srv/buildout")
     assert made.remote == options["remote"]
 
 
 def table_of_pins() -> List[List[str]]:
     """The rows of the table in the section Pins."""
-    section = README[README.index("\nPins\n----\n") :].split("\n\n\n")[0]
+    section = section_text("Pins")
     return [re.split("  +", row.strip()) for row in section.split("=\n")[2].splitlines()[:-1]]
 
 
 def pins_of_plone() -> List[List[str]]:
     """The same from the matrix of strict buildouts: a line of zc.buildout for each Plone, and the pins used with it."""
-    import test_buildout_matrix as matrix
+    from buildout import test_buildout_lines as matrix
 
     result = []
     for plone, buildout in (("5.2", "3.0.1"), ("6.0", "3.4"), ("6.1", "4.2.0"), ("6.2", "5.2.0"), ("next", "6.0.1")):
@@ -184,3 +208,14 @@ def pins_of_plone() -> List[List[str]]:
 def test_pins_are_those_of_the_matrix() -> None:
     assert table_of_pins() == pins_of_plone()
     assert dict(row[::6] for row in pins_of_plone())["6.2"] == re.findall(r"^    sh = (\S+)$", README, re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.stem))
+def test_a_script_prints_each_page_and_the_readme_lists_it(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = {"remote": "host:/srv/plone", "file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
+    options = to_script(from_options(parts, "cow-storage", "/srv/buildout"))
+    assert cli.main("status", options, ["--page", path.stem]) == 0
+    assert capsys.readouterr().out == path.read_text(encoding="utf-8")
+    assert cli.main("status", options, ["--page", f"../{path.stem}"]) == 2
+    assert path.stem in capsys.readouterr().err
+    assert re.search(rf"^{path.stem} +\S", section_text("Scripts"), re.MULTILINE)

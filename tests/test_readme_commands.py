@@ -1,4 +1,4 @@
-"""The commands of README.rst's section on iterating, run one after the other as they stand there."""
+"""The commands of README.rst's sections on iterating and on Python 2, run one after the other as they stand there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Callable, List
 
+from harness import zodbupdate
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
@@ -16,13 +17,15 @@ A_TRANSACTION = "03f2a1b4c5d6e7f8"
 
 
 def commands(section: str) -> List[str]:
-    """What follows the prompts in a section."""
-    match = re.search(rf"^{re.escape(section)}\n=+\n(.*?)^[^\n]+\n=+\n", README, re.MULTILINE | re.DOTALL)
+    """What follows the prompts in a section, of either level."""
+    match = re.search(
+        rf"^{re.escape(section)}\n([=-])\1+\n(.*?)^[^\n]+\n(?:=+|\1+)\n", README, re.MULTILINE | re.DOTALL
+    )
     assert match
-    return re.findall(r"^ +\$ (.*)$", match.group(1), re.MULTILINE)
+    return re.findall(r"^ +\$ (.*)$", match.group(2), re.MULTILINE)
 
 
-def test_iterating(
+def test_the_commands_of_the_section_on_iterating_work(
     production: Production, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None
 ) -> None:
     buildout = make_buildout(developers.root, {"remote": str(production.path), "union": "overlay"})
@@ -43,7 +46,7 @@ def test_iterating(
     assert "bin/cow-rollback before-content --yes" in ran
 
 
-def test_going_back_to_a_transaction(
+def test_the_command_that_goes_back_to_a_transaction_works(
     production: Production, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None
 ) -> None:
     (command,) = [command for command in commands("Iterate on an upgrade") if A_TRANSACTION in command]
@@ -57,3 +60,29 @@ def test_going_back_to_a_transaction(
     buildout.developer.run([buildout.path / program, *arguments, "--yes"], cwd=buildout.path, check=True)
     assert buildout.read() == after_the_first
     buildout.run("umount", check=True)
+
+
+def test_the_commands_of_the_section_on_python_2_work(
+    scratch: Path, developers: Developers, make_buildout: Callable[..., Buildout]
+) -> None:
+    """With the true zodbupdate and zodbverify."""
+    production = Production.create(scratch / "of-python-2", python=2)
+    buildout = make_buildout(developers.root, {"remote": str(production.path), "union": "overlay"})
+    for name in ("zodbupdate", "zodbverify"):
+        (buildout.path / "bin" / name).symlink_to(zodbupdate.PROGRAM.with_name(name))
+    magics, noted = [], []
+    for command in commands("From Python 2 to Python 3"):
+        program, *arguments = command.split()
+        if program == "bin/instance":
+            noted = sorted(buildout.commit(1, new=1, note=arguments[-1]))
+        else:
+            buildout.developer.run([buildout.path / program, *arguments], cwd=buildout.path, check=True)
+        if command == "bin/cow-rollback converted --yes":
+            assert noted
+            assert buildout.read() == production.expected()
+        magics.append((command.split()[0], buildout.data_fs.read_bytes()[:4]))
+    changes = [now for before, now in zip([("", b""), *magics], magics) if before[1] != now[1]]
+    assert changes == [("bin/cow-mount", b"FS21"), ("bin/zodbupdate", b"FS30"), ("bin/cow-rollback", b"FS21")]
+    assert buildout.read() == production.expected()
+    buildout.run("umount", check=True)
+    production.assert_unchanged()

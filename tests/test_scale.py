@@ -144,7 +144,7 @@ def soon(many: Run, few: Run) -> None:
         assert many.seconds[name] <= 3 * seconds + 0.5, f"{name}: {few.seconds} {many.seconds}"
 
 
-def test_time_and_memory(production: Production, make_run: Callable[[], Run]) -> None:
+def test_time_and_memory_are_bounded_with_many_blobs(production: Production, make_run: Callable[[], Run]) -> None:
     few = make_run()
     work(few)
     fill(production, COUNT)

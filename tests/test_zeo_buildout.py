@@ -15,6 +15,7 @@ from harness.developer import Developers
 from harness.fuse_conf import user_allow_other
 from harness.polling import until
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.runtime import Runtime
 from harness.sshd import Sshd, free_port
 from harness.zope import Workshop, ZopeBuildout
@@ -45,7 +46,7 @@ class ZeoBuildout(ZopeBuildout):
         return [pid for pid in processes.marked(self.path.parent) if "runzeo" in processes.command(pid)]
 
 
-@pytest.fixture(params=[("dev", "overlay"), ("alone", "unionfs-fuse")], ids="-".join)
+@pytest.fixture(params=[("dev", "overlay"), ("alone", DEVELOPERS_UNION)], ids="-".join)
 def user_and_union(request: pytest.FixtureRequest) -> Tuple[str, str]:
     """Who has the buildout, and which union ``auto`` takes for that user."""
     return request.param
@@ -83,7 +84,7 @@ def buildout(
         made.run("umount", "--lazy")
 
 
-def test_zeoserver_on_merged_directories(
+def test_a_zeoserver_serves_the_merged_directories(
     user_and_union: Tuple[str, str], buildout: ZeoBuildout, production: Production
 ) -> None:
     own = buildout.create_own_database()
@@ -124,7 +125,9 @@ def test_zeoserver_on_merged_directories(
 
 
 @pytest.mark.parametrize("user_and_union", [("dev", "overlay")], ids="-".join, indirect=True)
-def test_buildout_again(buildout: ZeoBuildout, production: Production, sshd: Sshd) -> None:
+def test_an_unchanged_part_is_left_alone_and_a_new_remote_taken_while_mounted(
+    buildout: ZeoBuildout, production: Production, sshd: Sshd
+) -> None:
     """Also while mounted: an unchanged part is left alone, and a new ``remote`` is taken by the next cow-mount."""
     buildout.run("mount", check=True)
     before = scripts(buildout)
@@ -144,8 +147,10 @@ def test_buildout_again(buildout: ZeoBuildout, production: Production, sshd: Ssh
     moved.assert_unchanged()
 
 
-@pytest.mark.parametrize("user_and_union", [("alone", "unionfs-fuse")], ids="-".join, indirect=True)
-def test_built_by_another_user(buildout: ZeoBuildout, production: Production, developers: Developers) -> None:
+@pytest.mark.parametrize("user_and_union", [("alone", DEVELOPERS_UNION)], ids="-".join, indirect=True)
+def test_scripts_that_root_has_built_work_for_the_developer(
+    buildout: ZeoBuildout, production: Production, developers: Developers
+) -> None:
     for name in [*scripts(buildout), "../.installed.cfg"]:
         (buildout.path / "bin" / name).unlink()
     buildout.build(by=developers.root)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+import re
 import signal
 import subprocess
+import textwrap
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -105,7 +108,59 @@ def instance(
         buildout.run("umount", "--lazy")
 
 
-def test_instance_on_merged_directories(instance: Instance, production: Production) -> None:
+def test_readmes_example_prepares_a_copy(
+    scratch: Path, production: Production, developers: Developers, runtime: Runtime, workshop: Workshop
+) -> None:
+    """Its lines and its script, on a site that is put in by a line before them."""
+    readme = (Path(__file__).parent.parent / "README.rst").read_text(encoding="utf-8")
+    example = re.search(r"^    prepare =\n((?:        bin/instance .*\n)+)", readme, re.MULTILINE)
+    script = re.search(r"^    import transaction\n\n    for path, host (?:.*\n)(?:    .*\n|\n)+", readme, re.MULTILINE)
+    assert example
+    assert script
+    options = {"remote": str(production.path), "union": "overlay"}
+    parts = {
+        "instance": {
+            "recipe": "plone.recipe.zope2instance",
+            "eggs": "filebox",
+            "user": "admin:secret",
+            "zodb-temporary-storage": "off",
+            "enable-product-installation": "off",
+        }
+    }
+    options["prepare"] = f"\n        bin/instance run install.py\n{example.group(1)}"
+    buildout = ZopeBuildout(scratch / "buildout", developers.root, runtime, options, workshop, parts, [FILEBOX])
+    (buildout.path / "install.py").write_text("import filebox\n\nfilebox.install(app)\n", encoding="utf-8")
+    (buildout.path / "prepare.py").write_text(textwrap.dedent(script.group()), encoding="utf-8")
+    buildout.run("mount", check=True)
+    assert "Prepared for development [prepared]" in buildout.run("log", check=True).stdout
+    (buildout.path / "look.py").write_text(LOOK, encoding="utf-8")
+    seen = json.loads(buildout.bin("instance", "run", "look.py").stdout.splitlines()[-1])
+    assert seen == {
+        "mail": ["127.0.0.1", 1025],
+        "members": [
+            {"fullname": "Member 0", "email": "member0@example.com"},
+            {"fullname": "Member 1", "email": "member1@example.com"},
+        ],
+        "users": ["developer"],
+    }
+    buildout.run("rollback", "production", "--yes", check=True)
+    assert buildout.read() == production.expected()
+    buildout.run("umount", check=True)
+
+
+LOOK = """
+import json
+
+host, members = app.site.MailHost, app.site.portal_membership.listMembers()
+print(json.dumps({
+    "mail": [host.smtp_host, host.smtp_port],
+    "members": [member.properties for member in members],
+    "users": [name for name in app.acl_users.getUserNames() if name == "developer"],
+}))
+"""
+
+
+def test_an_instance_serves_the_merged_directories(instance: Instance, production: Production) -> None:
     buildout = instance.buildout
     assert instance.foreground().wait(20) == 3, "it must not start without production's data"
 

@@ -1,6 +1,6 @@
 """``python -m cowstorage.demo``: the main job on a small production of its own, told step by step.
 
-Needs no network and no Plone.  Everything happens in a scratch directory that is removed at the end.
+Needs no network and no Plone.  All files are in a scratch directory that is removed at the end.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ import tempfile
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional
 
-from cowstorage import cli, mounts, settings
+import transaction
+from ZODB import DB
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
 
+from cowstorage import cli
+from cowstorage.buildout.options import UNIONS, from_options
+from cowstorage.part import settings
+from cowstorage.system import mounts
+
+# Document name → text.
 Texts = Dict[str, str]
 
 
 class Failed(Exception):
-    """A step did not show what it should."""
+    """A step whose script failed or whose claim does not hold."""
 
 
 @contextmanager
 def database(directory: str) -> Iterator[Any]:
-    """The root object of the database below a buildout directory; committed when all went well."""
-    import transaction
-    from ZODB import DB
-    from ZODB.FileStorage import FileStorage
-
+    """Open the database below a buildout directory, yield the root object, and commit unless the caller fails."""
     var = os.path.join(directory, "var")
     storage = FileStorage(os.path.join(var, "filestorage", "Data.fs"), blob_dir=os.path.join(var, "blobstorage"))
     db = DB(storage)
@@ -44,10 +49,10 @@ def database(directory: str) -> Iterator[Any]:
 
 
 def write(directory: str, documents: Texts, note: str) -> None:
-    """Save documents, the text of each in a BLOB."""
-    import transaction
-    from ZODB.blob import Blob
+    """Write documents in one transaction, the text of each in a BLOB.
 
+    :param note: the description of the transaction.
+    """
     with database(directory) as root:
         for name, text in documents.items():
             root[name] = Blob(text.encode())
@@ -55,7 +60,7 @@ def write(directory: str, documents: Texts, note: str) -> None:
 
 
 def read(directory: str) -> Texts:
-    """All documents, their BLOBs read to the end."""
+    """Return all documents of the database below a buildout directory."""
     texts = {}
     with database(directory) as root:
         for name, blob in root.items():
@@ -65,7 +70,7 @@ def read(directory: str) -> Texts:
 
 
 def digest(directory: str) -> str:
-    """Of every name, mode, time and byte below a directory."""
+    """Return a digest of every file's name, mode, time and bytes below a directory: 12 hex digits of its SHA-256."""
     total = hashlib.sha256()
     for parent, directories, files in sorted(os.walk(directory)):
         directories.sort()
@@ -79,9 +84,9 @@ def digest(directory: str) -> str:
 
 
 class Demonstration:
-    """One run in a scratch directory.
+    """One run of the demonstration in a scratch directory.
 
-    :param union: as the part's option.
+    :param union: the value of the part's option ``union``.
     """
 
     def __init__(self, directory: str, union: str):
@@ -93,11 +98,14 @@ class Demonstration:
             "file-storage": "var/filestorage",
             "blob-storage": "var/blobstorage",
         }
-        self.settings = settings.from_options(options, "cow-storage", self.buildout)
+        self.settings = from_options(options, "cow-storage", self.buildout)
         self.steps = 0
 
     def run(self) -> None:
-        """The whole story."""
+        """Run all steps.
+
+        :raises Failed: for the first step that fails.
+        """
         self.make()
         self.mount()
         self.work()
@@ -105,14 +113,14 @@ class Demonstration:
         self.unmount()
 
     def say(self, text: str) -> None:
-        """The next step's heading."""
+        """Print the heading of the next step."""
         self.steps += 1
         print(f"\n{self.steps}. {text}", flush=True)
 
     def script(self, name: str, *arguments: str) -> None:
-        """Run one of the scripts as the user would, and show how.
+        """Print the command line of a script and run the script.
 
-        :raises Failed: it did not end with 0.
+        :raises Failed: when the exit code is not 0.
         """
         print(f"   $ {' '.join((f'bin/cow-{name}', *arguments))}", flush=True)
         code = cli.main(name, settings.to_script(self.settings), list(arguments))
@@ -120,13 +128,16 @@ class Demonstration:
             raise Failed(f"bin/cow-{name} ended with exit code {code}")
 
     def check(self, claim: str, holds: bool) -> None:
-        """Say a claim, and stop when it isn't true."""
+        """Print a claim and whether it holds.
+
+        :raises Failed: when the claim does not hold.
+        """
         print(f"   {'yes' if holds else 'NO'}: {claim}", flush=True)
         if not holds:
             raise Failed(claim)
 
     def make(self) -> None:
-        """Two databases."""
+        """Make production's database and the buildout's own."""
         self.say("A small production site, and a buildout with a database of your own:")
         for directory in (self.production, self.buildout):
             for storage in ("filestorage", "blobstorage"):
@@ -137,13 +148,13 @@ class Demonstration:
         print(f"   {self.production} (digest {self.before})\n   {self.buildout}")
 
     def mount(self) -> None:
-        """Production's data under the buildout's own paths."""
+        """Mount production, and check that the buildout's paths show its documents."""
         self.say("Mount production read-only, with copy-on-write unions over var/filestorage and var/blobstorage:")
         self.script("mount")
         self.check("your buildout sees production's documents", read(self.buildout) == read_copy(self.production))
 
     def work(self) -> None:
-        """A write stays local."""
+        """Write to the mounted database, and check that production stays the same."""
         self.say("An upgrade writes, and breaks something:")
         write(self.buildout, {"front-page": "Oops", "new": "Made by the upgrade"}, "Upgrade step 1")
         self.check("your buildout sees the change", read(self.buildout)["front-page"] == "Oops")
@@ -151,7 +162,7 @@ class Demonstration:
         self.script("log")
 
     def refresh(self) -> None:
-        """Production moves on, and is fetched."""
+        """Write to production, fetch that by a sync, and check that the local changes are gone."""
         self.say("Meanwhile production moves on. Fetch its latest state and drop what the upgrade did:")
         write(self.production, {"news": "Ten years online"}, "Edited")
         after = digest(self.production)
@@ -162,29 +173,32 @@ class Demonstration:
         self.check("production was only read", digest(self.production) == after)
 
     def unmount(self) -> None:
-        """Everything as before."""
+        """Unmount, and check that the buildout's own database is back."""
         self.say("Unmount:")
         self.script("umount")
         self.check("your own database is back", read(self.buildout) == {"mine": "My own database"})
 
     def clean(self) -> None:
-        """Take away what a failed step left mounted."""
-        here = os.path.realpath(os.path.dirname(self.buildout))
-        if mounts.at_or_below(mounts.read(), here):
+        """Unmount what a failed step left mounted."""
+        directory = os.path.realpath(os.path.dirname(self.buildout))
+        if mounts.at_or_below(mounts.read(), directory):
             cli.main("umount", settings.to_script(self.settings), ["--quiet"])
 
 
 def read_copy(directory: str) -> Texts:
-    """Production's documents, read from a copy: opening a database changes files beside it."""
+    """Return the documents of a copy of the database below a directory: to open a database changes files beside it."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = shutil.copytree(directory, os.path.join(scratch, "copy"))
         return read(copy)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run it; 0 when every claim held."""
+    """Run the demonstration and return its exit code: 0 when every claim holds, else 1.
+
+    :param argv: the arguments; ``None``: those of the process.
+    """
     parser = argparse.ArgumentParser(prog="python -m cowstorage.demo", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--union", default="auto", choices=settings.UNIONS, help="default: what works here")
+    parser.add_argument("--union", default="auto", choices=UNIONS, help="default: what works here")
     parser.add_argument("--directory", default="/var/tmp", help="where the scratch directory is made")
     arguments = parser.parse_args(argv)
     directory = tempfile.mkdtemp(prefix="cowstorage-demo-", dir=arguments.directory)

@@ -1,48 +1,101 @@
-"""What can go wrong, as exceptions whose text says what happened, to which path, and what to do next."""
+"""The errors that users are told: each text says what happened, to which path, and what to do next."""
 
 from __future__ import annotations
 
-from typing import Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Type
 
 
 class CowStorageError(Exception):
-    """Base of all that a user is told without a traceback; ``exit_code`` is the script's."""
+    """An error that a user is told without a traceback.
+
+    :cvar exit_code: the exit code of a script that ends with the error.
+    """
 
     exit_code = 1
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Return how pickle makes the error again in another process; its constructor takes other arguments."""
+        return _made_again, (type(self), self.args, self.__dict__)
 
-class SettingsError(CowStorageError):
-    """An option of the part can't be used; the recipe turns it into zc.buildout's UserError.
 
-    :param option: the option's name as the user would write it.
-    :param problem: what is wrong and what to write instead, one or two sentences.
+def _made_again(kind: Type[CowStorageError], args: Tuple[Any, ...], attributes: Dict[str, Any]) -> CowStorageError:
+    """Return an error with its text and its attributes, without its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+class Unusable(CowStorageError):
+    """Base of the errors about one thing that the part names or has.
+
+    :ivar subject: the thing: an option, a path or a remote, as the user knows it.
+    :ivar problem: what is wrong with the subject and what to do, one or two sentences.
     """
 
-    def __init__(self, option: str, problem: str):
-        self.option = option
+    def __init__(self, subject: str, problem: str):
+        self.subject = subject
         self.problem = problem
-        super().__init__(f"{option}: {problem}")
+        super().__init__(f"{subject}: {problem}")
+
+
+class SettingsError(Unusable):
+    """An unusable option of the part, by its name as the user would write it.
+
+    The recipe turns the error into zc.buildout's UserError.
+    """
+
+
+class PathUnusable(Unusable):
+    """A local path that can't serve its purpose."""
+
+
+class RemoteUnusable(Unusable):
+    """A remote, as configured, that can't be reached or is not what the part says it is."""
+
+
+class JournalUnusable(Unusable):
+    """A journal, by its path, that is damaged or was written by a later release."""
+
+
+class PreparationFailed(CowStorageError):
+    """A command of the option ``prepare`` that has ended with an error.
+
+    :param line: the command, as the option has it.
+    :param exit_code_of_command: the program's own exit code; negative for a signal.
+    :param shown: the last lines of its output.
+    :param rollback: the script that goes back, as one types it.
+    """
+
+    def __init__(self, line: str, exit_code_of_command: int, shown: Sequence[str], rollback: str):
+        output = "".join(f"    {one}\n" for one in shown)
+        super().__init__(
+            f"Preparing failed (exit code {exit_code_of_command}): {line}\n{output}"
+            "What was fetched is there, with what was prepared so far, and is not handed over. Mend the command, then "
+            f"run {rollback}, which goes back to production's state and prepares it anew; "
+            f"{rollback} production goes back to it as it is."
+        )
 
 
 class ProgramMissing(CowStorageError):
-    """A program that a command needs is not on PATH."""
+    """A program that a command needs and that is not on PATH.
+
+    :param package: the Debian package that has the program.
+    """
 
     def __init__(self, program: str, package: str):
-        self.program = program
-        self.package = package
         super().__init__(f"The program {program} is not installed. Install it with: apt install {package}")
 
 
 class CommandFailed(CowStorageError):
-    """A program ended with an unexpected exit code.
+    """A program that ended with an unexpected exit code.
 
     :param command: the command as one would type it in a shell.
-    :param exit_code_of_command: the program's own, negative for a signal.
-    :param output: what it printed; the last lines are shown.
+    :ivar exit_code_of_command: the program's own exit code; negative for a signal.
+    :ivar output: what the program printed; the message shows the last eight lines.
     """
 
     def __init__(self, command: str, exit_code_of_command: int, output: str):
-        self.command = command
         self.exit_code_of_command = exit_code_of_command
         self.output = output
         tail = "\n".join("    " + line for line in output.strip().splitlines()[-8:])
@@ -50,10 +103,13 @@ class CommandFailed(CowStorageError):
 
 
 class TimeLimit(CowStorageError):
-    """Something did not answer in time: most often a network file system without its network."""
+    """Something that did not answer in time: most often a network file system without its network.
+
+    :param what: the command, or what was done as a participle: ``reading /path``.
+    :ivar seconds: the time limit.
+    """
 
     def __init__(self, what: str, seconds: float):
-        self.what = what
         self.seconds = seconds
         super().__init__(
             f"No answer after {seconds:g} seconds: {what}. Is the network there? "
@@ -62,15 +118,15 @@ class TimeLimit(CowStorageError):
 
 
 class Refused(CowStorageError):
-    """The user did not agree, or nobody could be asked."""
+    """The user's refusal; also raised where nobody could be asked."""
 
 
 class InUse(CowStorageError):
-    """Processes keep the database or a mount busy.
+    """Processes that keep the database or a mount busy.
 
-    :param paths: what is in use.
-    :param holders: ``in_use.Holder`` or anything whose str() names a process.
-    :param way_out: what else there is than to stop it.
+    :ivar paths: the paths in use.
+    :ivar holders: ``in_use.Holder`` or anything whose str() names a process.
+    :param way_out: a sentence, after a space, about what can be done besides stopping the processes.
     """
 
     def __init__(self, paths: Sequence[str], holders: Iterable[object], way_out: str = ""):
@@ -83,11 +139,13 @@ class InUse(CowStorageError):
 
 
 class NotReadOnly(CowStorageError):
-    """Production came up writable, or became so: nothing may be laid over it."""
+    """A production that was mounted writable, became writable, or is not mounted any more.
+
+    :param path: the mount point.
+    :param entry: the mount as mountinfo shows it; ``None``: not mounted.
+    """
 
     def __init__(self, path: str, entry: Optional[object]):
-        self.path = path
-        self.entry = entry
         if entry is None:
             super().__init__(f"{path} is not mounted any more: was the connection lost? Run the same command again.")
             return
@@ -97,92 +155,64 @@ class NotReadOnly(CowStorageError):
         )
 
 
-class RemoteUnusable(CowStorageError):
-    """Production can't be reached, or is not what the part says it is.
-
-    :param remote: the remote as configured.
-    :param problem: what was found and what to do.
-    """
-
-    def __init__(self, remote: str, problem: str):
-        self.remote = remote
-        self.problem = problem
-        super().__init__(f"{remote}: {problem}")
-
-
 class UnionUnusable(CowStorageError):
-    """No union, or not the chosen one, works here.
+    """A machine on which no union works, or not the chosen one.
 
-    :param tried: pairs of union name and the reason why it was passed over.
+    :param tried: pairs of union name and the reason why the union was passed over.
     """
 
     def __init__(self, tried: Sequence[Tuple[str, str]]):
-        self.tried = tuple(tried)
-        lines = "\n".join(f"    {name}: {reason}" for name, reason in self.tried)
+        lines = "\n".join(f"    {name}: {reason}" for name, reason in tried)
         super().__init__(f"No union file system works here:\n{lines}")
 
 
-class PathUnusable(CowStorageError):
-    """A local path can't serve its purpose.
-
-    :param path: the path.
-    :param problem: what is wrong with it and what to do.
-    """
-
-    def __init__(self, path: str, problem: str):
-        self.path = path
-        self.problem = problem
-        super().__init__(f"{path}: {problem}")
-
-
 class DamagedDatabase(CowStorageError):
-    """A FileStorage file is not whole where it must be.
+    """A FileStorage file that is damaged where it must be whole.
 
     :param path: the ``.fs`` file.
-    :param position: byte offset where the damage starts.
+    :ivar position: the byte offset at which the damage starts.
     """
 
     def __init__(self, path: str, position: int, problem: str):
-        self.path = path
         self.position = position
-        self.problem = problem
         super().__init__(f"{path}: {problem} (at byte {position})")
 
 
-class JournalUnusable(CowStorageError):
-    """The journal is damaged, or was written by a later release."""
-
-    def __init__(self, path: str, problem: str):
-        self.path = path
-        self.problem = problem
-        super().__init__(f"{path}: {problem}")
-
-
 class Locked(CowStorageError):
-    """Another command of the same part is running."""
+    """A part whose lock another command has.
 
-    def __init__(self, path: str, holder: str):
-        self.path = path
-        self.holder = holder
+    :param holder: the other command and its pid, as the lock file has them.
+    """
+
+    def __init__(self, holder: str):
         super().__init__(f"Another command is at work: {holder}. Wait for it, then run the same command again.")
 
 
+class MountedElsewhere(CowStorageError):
+    """The part is mounted on another machine, or in another mount namespace."""
+
+    def __init__(self, remote: str, where: str, umount: str):
+        super().__init__(
+            f"{remote} is mounted by this part in {where}: two at once would spoil the database. Run {umount} there. "
+            f"If that place is gone for good, tell so: {umount} --gone"
+        )
+
+
 class Unfinished(CowStorageError):
-    """An earlier command was interrupted and has to be finished first."""
+    """An earlier command that was interrupted and has to be finished first."""
 
     def __init__(self, command: str, advice: str):
-        self.command = command
-        self.advice = advice
         super().__init__(f"An earlier {command} was interrupted. {advice}")
 
 
 class Interrupted(BaseException):
-    """SIGHUP, SIGINT or SIGTERM arrived; exit code 128 + signal number, as shells have it.
+    """The arrival of SIGHUP, SIGINT or SIGTERM.
 
-    No ``CowStorageError``, nor an ``Exception``: nothing that copes with a failure may cope with it.
+    A ``BaseException``, so that code that handles a ``CowStorageError`` or an ``Exception`` lets the interrupt pass.
+
+    :ivar exit_code: 128 + signal number, as shells have it.
     """
 
     def __init__(self, signal_number: int):
-        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
         super().__init__("Interrupted.")

@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from benchmarks.slow_link import SlowLink
-from cowstorage import network, settings, union
-from cowstorage.host import PROGRAMS, Host
+from cowstorage.actions.context import programs_of
+from cowstorage.buildout.options import from_options
+from cowstorage.part.host import Host
+from cowstorage.production import filesystems
+from cowstorage.union import kinds
 from harness.buildout import Buildout
 from harness.developer import Developer
 from harness.fuse_conf import user_allow_other
@@ -38,18 +41,17 @@ DATA = Path(__file__).parent / "backends.jsonl"
 BLOBS, SIZE = 100, 4_000
 ROUND_TRIPS = (0.0, 0.04)
 BYTES_PER_SECOND = 12.5e6
-# What does not finish in this time is judged by the BLOBs that it has read.
 SECONDS = 15.0
 
 # What stands for "any other type" here.
-OTHER = "fuse.sshfs"
+OTHER = "davfs"
 REMOTES = {
     "sshfs": "production:/srv/plone",
     "nfs": "server:/srv/plone",
     "cifs": "//server/share",
     "rclone": "production:/srv/plone",
     "directory": "/",
-    "other": "production:/srv/plone",
+    "other": "https://server/plone",
 }
 
 READ = """
@@ -73,9 +75,10 @@ _USER = Host(
     gid=1000,
     sudo=None,
     interactive=False,
-    programs=frozenset(PROGRAMS),
+    programs=frozenset(),
     user_allow_other=True,
     fuse=True,
+    aufs=True,
 )
 HOSTS = {
     "root": _USER._replace(euid=0),
@@ -89,12 +92,14 @@ def who(filesystem: str, kind: str) -> Tuple[str, ...]:
     options = {"remote": REMOTES[filesystem], "filesystem": OTHER if filesystem == "other" else filesystem}
     if filesystem == "cifs":
         options["mount-options"] = "guest"
-    part = settings.from_options({**options, "blob-storage": "b", "union": kind}, "cow-storage", "/srv/buildout")
-    back_end, candidate = network.get(part.filesystem), union.get(kind)
+    part = from_options({**options, "blob-storage": "b", "union": kind}, "cow-storage", "/srv/buildout")
+    union = kinds.UNIONS[kind]
 
     def can(host: Host) -> bool:
-        problem = back_end.problem(part, host) or candidate.problem(part, host)
-        return not problem and not (candidate.needs_root and back_end.root_may_look(part, host))
+        equipped = host._replace(programs=programs_of(part))
+        mounted = filesystems.make(part, equipped, union.needs_root)
+        problem = mounted.problem() or union.problem(part, equipped)
+        return not problem and not (union.needs_root and mounted.root_may_look())
 
     return tuple(name for name, host in HOSTS.items() if can(host))
 
@@ -113,26 +118,27 @@ class Row(NamedTuple):
 
 
 HEADING = Row("filesystem", "union", "works for", "near", "at 40 ms")
-UNTESTED = "not covered by tests here"
+# Only a kernel in user-mode Linux has it.
+UNMEASURED = "not measured"
 
 
 def rows(lines: Sequence[Dict[str, Any]]) -> Iterator[Row]:
     """A row for each file system and union that the code has."""
-    for filesystem in (*network.NETWORKS, "other"):
-        for kind in union.UNIONS:
+    for filesystem in (*filesystems.FILESYSTEMS, "other"):
+        for kind in kinds.UNIONS:
             if kind != "aufs":
                 speeds = [_speed(lines, filesystem, kind, round_trip) for round_trip in ROUND_TRIPS]
                 yield Row(filesystem, kind, ", ".join(who(filesystem, kind)), *speeds)
-    yield Row("any of them", "aufs", UNTESTED, "", "")
+    yield Row("any of them", "aufs", ", ".join(who("directory", "aufs")), UNMEASURED, UNMEASURED)
 
 
 def _speed(lines: Sequence[Dict[str, Any]], filesystem: str, kind: str, round_trip: float) -> str:
-    if not network.get(filesystem).remote and round_trip:
+    if not filesystems.backend(filesystem).is_remote and round_trip:
         return "no network"
     local = [line["first_ms"] for line in lines if _is(line, LOCAL.get(filesystem, "directory"), "overlay", 0.0)]
     # There may be several versions of one protocol.
     found = [line["first_ms"] / local[-1] for line in lines if local and _is(line, filesystem, kind, round_trip)]
-    return " to ".join(dict.fromkeys(_ratio(one) for one in (min(found), max(found)))) if found else "not measured"
+    return " to ".join(dict.fromkeys(_ratio(one) for one in (min(found), max(found)))) if found else UNMEASURED
 
 
 def _is(line: Dict[str, Any], filesystem: str, kind: str, round_trip: float) -> bool:
@@ -208,21 +214,25 @@ def measure(workspace: Workspace, names: Sequence[str]) -> Iterator[Dict[str, An
             developer.trust(sshd)
             sshd.port = real_port
             for name in names:
-                if round_trip and not network.get(name).remote:
+                if round_trip and not filesystems.backend(name).is_remote:
                     continue
                 site = template.copy(directory / f"production-{name}")
                 if name == "directory":
                     site.give_to(developer.uid, developer.gid)
                 place = Place(directory, site, developer, sshd, port)
-                for kind in (one for one in union.UNIONS if one != "aufs"):
+                for kind in (one for one in kinds.UNIONS if one != "aufs"):
                     buildout = Buildout(
                         directory / f"{name}-{kind}", developer, runtime, {**options(name, place), "union": kind}
                     )
-                    figures = _once(buildout, site)
+                    figures = once(buildout, site, SECONDS)
                     yield {"filesystem": name, "union": kind, "round_trip_ms": round_trip * 1e3, **figures}
 
 
-def _once(buildout: Buildout, site: Production) -> Dict[str, Any]:
+def once(buildout: Buildout, site: Production, seconds: float) -> Dict[str, Any]:
+    """Mount, read BLOBs that nobody remembers, and read them again: milliseconds for each; or the ``problem``.
+
+    :param seconds: what does not finish in this time is judged by the BLOBs that it has read.
+    """
     small = [path for path in sorted(site.blob_storage.rglob("*.blob")) if path.stat().st_size == SIZE]
     paths = [path.relative_to(site.blob_storage) for path in random.Random(0).sample(small, BLOBS)]
     subprocess.run(["sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches"], check=True)
@@ -230,15 +240,15 @@ def _once(buildout: Buildout, site: Production) -> Dict[str, Any]:
     if mounted.returncode:
         return {"problem": mounted.stderr.strip()}
     through = [os.path.join(buildout.blob_storage, path) for path in paths]
-    first = _read(buildout, through)
-    again = _read(buildout, through)
+    first = _read(buildout, through, seconds)
+    again = _read(buildout, through, seconds)
     buildout.run("umount", timeout=300, check=True)
     return {"first_ms": first, "again_ms": again}
 
 
-def _read(buildout: Buildout, paths: List[str]) -> float:
+def _read(buildout: Buildout, paths: List[str], limit: float) -> float:
     """Milliseconds for each."""
-    command = [buildout.runtime.python, "-c", READ.format(seconds=SECONDS)]
+    command = [buildout.runtime.python, "-c", READ.format(seconds=limit)]
     return round(float(buildout.developer.run(command, input=json.dumps(paths), timeout=300, check=True).stdout), 4)
 
 

@@ -26,7 +26,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.utils import p64
 
 from benchmarks.slow_link import SlowLink
-from cowstorage import blobs
+from cowstorage.database import blobs
 from harness import cleanup, database
 from harness.buildout import Buildout
 from harness.developer import Developer

@@ -8,15 +8,16 @@ from typing import Callable, Iterator
 
 import pytest
 
-from faults.scene import Scene
+from faults.scene import ConvertedScene, Scene
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.sshd import Sshd
-from stacks import Stack, developer_of, part_options, prepared
+from stacks import Stack, built
 
 LOCAL = Stack("directory", "overlay", "root")
-REMOTE = Stack("sshfs", "unionfs-fuse", "alone")
+REMOTE = Stack("sshfs", DEVELOPERS_UNION, "alone")
 
 
 @pytest.fixture
@@ -46,10 +47,24 @@ def scene(
     fuse: None,
 ) -> Iterator[Scene]:
     """Unmounted, with local changes, production ahead."""
-    developer = developer_of(stack, developers)
-    sshd = make_sshd() if stack.filesystem == "sshfs" else None
-    with prepared(stack, production, developer):
-        options = part_options(stack, production, sshd)
-        made = Scene(make_buildout(developer, options, f"{in_memory}/buildout"), production)
+    with built(stack, production, developers, make_sshd, make_buildout, f"{in_memory}/buildout") as buildout:
+        made = Scene(buildout, production)
         yield made
         made.run("umount", "--lazy")
+
+
+@pytest.fixture
+def converted_scene(
+    in_memory: str,
+    scratch: Path,
+    developers: Developers,
+    make_sshd: Callable[..., Sshd],
+    make_buildout: Callable[..., Buildout],
+) -> Iterator[ConvertedScene]:
+    """The same over a production of Python 2, converted here."""
+    production = Production.create(scratch / "of-python-2", python=2)
+    with built(LOCAL, production, developers, make_sshd, make_buildout, f"{in_memory}/buildout") as buildout:
+        made = ConvertedScene(buildout, production)
+        yield made
+        made.run("umount", "--lazy")
+    production.assert_unchanged()

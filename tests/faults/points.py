@@ -6,9 +6,10 @@ import os
 import signal
 from typing import Any, Callable
 
-from cowstorage import children, session
-from cowstorage.plan import Execution, Step
-from cowstorage.system import Command, Runner
+from cowstorage.actions.plan import Execution, Step
+from cowstorage.part import journal
+from cowstorage.system import time_limits
+from cowstorage.system.programs import Command, Runner
 
 
 def killed_at(number: int, by: int = signal.SIGKILL) -> Callable[[], None]:
@@ -38,7 +39,7 @@ def killed_at(number: int, by: int = signal.SIGKILL) -> Callable[[], None]:
 
         Runner.run = run_after_point  # type: ignore[method-assign]
         Execution._perform = perform_with_points  # type: ignore[method-assign]
-        session.os = _OsWithSlowRename(point)  # type: ignore[attr-defined, assignment]
+        journal.os = _OsWithSlowRename(point)  # type: ignore[attr-defined, assignment]
 
     return install
 
@@ -65,13 +66,13 @@ def stopped_at(place: str, nth: int = 0) -> Callable[[], None]:
             point(command.argv[0])
             return run(self, command)
 
-        class LookingAfterPoint(children._Child):
+        class LookingAfterPoint(time_limits._Child):
             def __init__(self, *arguments: Any):
                 point("look")
                 super().__init__(*arguments)
 
         Runner.run = run_after_point  # type: ignore[method-assign]
-        children._Child = LookingAfterPoint  # type: ignore[misc]
+        time_limits._Child = LookingAfterPoint  # type: ignore[misc]
 
     return install
 

@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, List
 
-from cowstorage import session
-from cowstorage.children import within
+from cowstorage.part import journal
+from cowstorage.system.time_limits import within
 from faults import scripts
-from harness import cleanup, database, processes
+from harness import cleanup, database, processes, python2, zodbupdate
 from harness.buildout import Buildout
 from harness.production import Production
 from harness.tree import Snapshot
@@ -36,11 +36,15 @@ class Scene:
         self.fresh = self._kept("fresh")
         scripts.run(buildout, "mount", check=True)
         self.base = self.documents()
-        buildout.commit(2, new=1, changed=1)
+        self.work()
         self.local = self.documents()
         scripts.run(buildout, "umount", check=True)
         self.changed = self._kept("changed")
         production.commit(1)
+
+    def work(self) -> None:
+        """Local transactions."""
+        self.buildout.commit(2, new=1, changed=1)
 
     def _kept(self, name: str) -> Path:
         copy = self.buildout.path / name
@@ -89,9 +93,9 @@ class Scene:
         """What the scripts have left running."""
         return processes.marked(self.buildout.path)
 
-    def journal(self) -> session.Journal:
+    def journal(self) -> journal.Journal:
         """Valid, or this fails."""
-        return session.load(self.buildout.settings.location)
+        return journal.load(self.buildout.settings.location)
 
     # What has to hold
 
@@ -137,6 +141,20 @@ class Scene:
         wholes = [self.local, self.base, self.production.expected(), self.own]
         if str(self.buildout.file_storage) in self.mounted():
             assert self.documents() in wholes
+
+
+class ConvertedScene(Scene):
+    """A production of Python 2, which was converted here."""
+
+    def work(self) -> None:
+        super().work()
+        zodbupdate.convert(str(self.buildout.data_fs))
+
+    def finishes(self, command: str, before: Snapshot) -> None:
+        """After a fault as in every scene; and the magic is that of the state."""
+        super().finishes(command, before)
+        data_fs = self.var / "filestorage.prod" / "Data.fs"
+        assert python2.is_of_python_2(str(data_fs)) == (command in ("sync", "rollback"))
 
 
 def interrupted(code: int) -> bool:

@@ -19,9 +19,13 @@ import sh  # noqa: F401  imported before the child gives up the right to read it
 import ZODB.FileStorage  # noqa: F401
 
 import cowstorage
-from cowstorage import cli, settings
+from cowstorage import cli
+from cowstorage.part import settings
+from cowstorage.production.wire import command as wire_command
 from harness import processes
 from harness.buildout import Buildout
+
+SOURCE = Path(cowstorage.__file__).parent.parent
 
 Fault = Callable[[], None]
 
@@ -145,6 +149,9 @@ def _child(
 def become(buildout: Buildout) -> None:
     """From here on: the buildout's developer, in its directory."""
     developer = buildout.developer
+    # What sshfs starts is a Python of its own, which the developer may run and read.
+    sys.executable = buildout.runtime.python
+    wire_command.PROGRAM = str(buildout.runtime.directory / "src" / Path(wire_command.PROGRAM).relative_to(SOURCE))
     os.environ[processes.MARKER] = str(buildout.path)
     os.environ["HOME"] = str(developer.home)
     os.environ["USER"] = developer.name

@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
 
-from cowstorage.system import Command, Runner
+from cowstorage.system.programs import Command, Runner
 from faults import scripts
 from harness import cleanup
 from harness.buildout import Buildout
 from harness.developer import Developers
+from harness.disk import Disk
 from harness.production import Production
-
-MEGABYTE = 1 << 20
-
-
-class Disk:
-    """An ext4 of 40 MB."""
-
-    def __init__(self, directory: Path):
-        self.path = directory / "disk"
-        self.path.mkdir()
-        image = directory / "image"
-        with image.open("wb") as file:
-            file.truncate(40 * MEGABYTE)
-        # No blocks for root alone: it is root who fills it.
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-        subprocess.run(["mount", "-o", "loop", str(image), str(self.path)], check=True)
-        self._filling = self.path / "filling"
-
-    def fill(self, free: int = 0) -> None:
-        """Leave so many bytes."""
-        status = os.statvfs(self.path)
-        with self._filling.open("wb") as file:
-            if free:
-                os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - free)
-                return
-            try:
-                while True:
-                    file.write(b"\0" * 4096)
-                    file.flush()
-            except OSError:
-                file.truncate(file.tell() // 4096 * 4096)
-
-    def make_room(self) -> None:
-        """Undo ``fill``."""
-        self._filling.unlink()
-
-    def remove(self) -> None:
-        """Unmount it."""
-        subprocess.run(["umount", "--", str(self.path)], check=True)
-
-
-@pytest.fixture
-def disk(scratch: Path) -> Iterator[Disk]:
-    made = Disk(scratch)
-    yield made
-    made.remove()
 
 
 @pytest.fixture
@@ -78,7 +31,9 @@ def upper(buildout: Buildout) -> Path:
     return buildout.path / "var" / "filestorage.prod" / "Data.fs"
 
 
-def test_before_the_first_mount(buildout: Buildout, disk: Disk, production: Production) -> None:
+def test_a_disk_that_is_full_before_the_first_mount_is_said(
+    buildout: Buildout, disk: Disk, production: Production
+) -> None:
     disk.fill()
     refused = scripts.run(buildout, "mount")
     assert refused.returncode == 1
@@ -89,7 +44,7 @@ def test_before_the_first_mount(buildout: Buildout, disk: Disk, production: Prod
     assert buildout.read() == production.expected()
 
 
-def test_too_little_for_a_sync(buildout: Buildout, disk: Disk, production: Production) -> None:
+def test_too_little_room_for_a_sync_is_said_first(buildout: Buildout, disk: Disk, production: Production) -> None:
     """Said before anything is touched, with both numbers."""
     scripts.run(buildout, "mount", check=True)
     scripts.run(buildout, "savepoint", "s", check=True)
@@ -108,7 +63,9 @@ def test_too_little_for_a_sync(buildout: Buildout, disk: Disk, production: Produ
     assert buildout.read() == production.expected()
 
 
-def test_in_the_middle_of_a_sync(buildout: Buildout, disk: Disk, production: Production) -> None:
+def test_a_disk_that_fills_in_the_middle_of_a_sync_loses_nothing(
+    buildout: Buildout, disk: Disk, production: Production
+) -> None:
     """Somebody else takes the room while rsync writes: what was there stays, the same command finishes later."""
     scripts.run(buildout, "mount", check=True)
     base = upper(buildout).read_bytes()
@@ -135,7 +92,9 @@ def test_in_the_middle_of_a_sync(buildout: Buildout, disk: Disk, production: Pro
     assert buildout.read() == production.expected()
 
 
-def test_while_it_is_used(buildout: Buildout, disk: Disk, production: Production) -> None:
+def test_a_disk_that_fills_while_in_use_loses_nothing_committed(
+    buildout: Buildout, disk: Disk, production: Production
+) -> None:
     """ZODB's commit fails; everything from before is still there, and all goes on when there is room again."""
     scripts.run(buildout, "mount", check=True)
     local = {**buildout.read(), **buildout.commit(1, sizes=[1000])}
@@ -149,7 +108,7 @@ def test_while_it_is_used(buildout: Buildout, disk: Disk, production: Production
     assert buildout.read() == production.expected()
 
 
-def test_location_is_full_when_unmounting(buildout: Buildout, disk: Disk) -> None:
+def test_with_a_full_location_unmounting_works_or_says_why(buildout: Buildout, disk: Disk) -> None:
     """The journal can't be written: said, and all is there to be unmounted later."""
     scripts.run(buildout, "mount", check=True)
     disk.fill()

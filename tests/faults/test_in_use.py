@@ -44,7 +44,7 @@ def buildout(
 
 
 @pytest.mark.parametrize("use", USES)
-def test_named(buildout: Buildout, use: str) -> None:
+def test_whoever_uses_a_mount_is_named(buildout: Buildout, use: str) -> None:
     process = buildout.developer.popen(USES[use], cwd=buildout.path)
     assert process.stdout
     assert process.stdout.readline() == "ready\n"
@@ -61,7 +61,7 @@ def test_named(buildout: Buildout, use: str) -> None:
     scripts.run(buildout, "umount", check=True)
 
 
-def test_a_running_instance(buildout: Buildout) -> None:
+def test_a_running_instance_is_named(buildout: Buildout) -> None:
     instance = buildout.hold()
     refused = scripts.run(buildout, "umount")
     assert f"pid {instance.pid}, user root: " in refused.stderr
@@ -77,7 +77,7 @@ def waits_not() -> None:
     cli.LOCK_SECONDS = 0.0
 
 
-def test_one_command_at_a_time(buildout: Buildout) -> None:
+def test_a_second_command_says_which_is_at_work(buildout: Buildout) -> None:
     """The second waits for a while, and then says which the first is."""
 
     def stops_with_the_lock() -> None:

@@ -17,7 +17,7 @@ import pytest
 from faults import scripts
 from faults.conftest import LOCAL, REMOTE
 from faults.points import killed_at
-from faults.scene import AGAIN, Scene
+from faults.scene import AGAIN, ConvertedScene, Scene
 from stacks import Stack
 
 KILLS = int(os.environ.get("COWSTORAGE_TEST_KILLS", "20"))
@@ -27,7 +27,7 @@ COMMANDS = sorted(AGAIN)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_point(scene: Scene, command: str) -> None:
+def test_a_command_killed_at_any_point_is_finished_by_the_next(scene: Scene, command: str) -> None:
     """After two of three kills the command is simply run again, after the third there is a reboot."""
     before = scene.production.snapshot()
     for number in range(SEED % STRIDE, 1000, STRIDE):
@@ -42,9 +42,24 @@ def test_every_point(scene: Scene, command: str) -> None:
     assert number > 2
 
 
+@pytest.mark.parametrize("command", ["sync", "rollback"])
+def test_a_command_killed_over_a_conversion_is_finished_by_the_next(
+    converted_scene: ConvertedScene, command: str
+) -> None:
+    """Whatever is shown, and whatever it is finished to, has the magic of its own state."""
+    before = converted_scene.production.snapshot()
+    for point in range(SEED % (6 * STRIDE), 1000, 6 * STRIDE):
+        converted_scene.prepare(command)
+        result = converted_scene.run(command, *AGAIN[command], fault=killed_at(point))
+        finishes(converted_scene, command, before, f"killed at point {point}")
+        if result.returncode == 0:
+            break
+    assert point > 2
+
+
 @pytest.mark.parametrize("stack", [REMOTE], ids=str)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_some_points_over_sshfs(scene: Scene, stack: Stack, command: str) -> None:
+def test_a_command_killed_over_sshfs_is_finished_by_the_next(scene: Scene, stack: Stack, command: str) -> None:
     """After every second kill there is a reboot."""
     before = scene.production.snapshot()
     for turn, point in enumerate(range(SEED % 3, 1000, 15 * STRIDE)):
@@ -60,7 +75,7 @@ def test_some_points_over_sshfs(scene: Scene, stack: Stack, command: str) -> Non
 
 @pytest.mark.parametrize("stack", [LOCAL, REMOTE], ids=str)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_random_instants(scene: Scene, stack: Stack, command: str) -> None:
+def test_a_command_killed_at_random_instants_is_finished_by_the_next(scene: Scene, stack: Stack, command: str) -> None:
     before = scene.production.snapshot()
     instants = random.Random(f"{SEED} {command}")
     scene.prepare(command)
@@ -79,7 +94,9 @@ def test_random_instants(scene: Scene, stack: Stack, command: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_interrupted(scene: Scene, command: str, number: int) -> None:
+def test_an_interrupted_command_undoes_what_it_did_and_exits_by_the_signal(
+    scene: Scene, command: str, number: int
+) -> None:
     """At every twentieth point: what was done is undone, the exit code says which signal it was."""
     before = scene.production.snapshot()
     for point in range(1 + number, 1000, 20):

@@ -16,8 +16,9 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 import pytest
 
-from cowstorage import mounts
-from cowstorage.children import all_within
+from cowstorage.system import mounts
+from cowstorage.system.time_limits import all_within
+from cowstorage.union.kinds import UNIONS
 from faults import scripts
 from faults.cable import Cable
 from faults.points import stopped_at
@@ -28,6 +29,7 @@ from harness.developer import Developers
 from harness.fuse_conf import user_allow_other
 from harness.polling import until
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.sshd import Sshd
 
 # Seconds: of a connection that is dead, of one that is never made; all the rest is work.
@@ -57,7 +59,7 @@ class Line:
         self.cable = Cable(sshd.port)
         self.base = production.expected()
 
-    def options(self, union: str = "unionfs-fuse") -> Dict[str, str]:
+    def options(self, union: str = DEVELOPERS_UNION) -> Dict[str, str]:
         """The part's."""
         ssh = f"{self.cable.ssh_options} {QUICK}"
         return {"remote": self.sshd.remote(self.production.path), "union": union, "ssh-options": ssh, "sudo": "no"}
@@ -146,20 +148,24 @@ REPAIRS: Dict[str, Callable[[Line], Any]] = {
 
 @pytest.fixture
 def line(production: Production, make_sshd: Callable[..., Sshd]) -> Iterator[Line]:
-    # Data.fs of half a megabyte, and a BLOB that is not read ahead.
+    # Data.fs of half a megabyte, and a BLOB that is not read ahead, and not to its end where a part of it was read.
     production.commit(8, note=os.urandom(30_000).hex(), sizes=[10_000])
-    production.commit(1, sizes=[1_500_000])
+    production.commit(1, sizes=[9_000_000])
     made = Line(production, make_sshd())
     yield made
     made.cable.remove()
 
 
-@pytest.mark.parametrize("union", ["unionfs-fuse", "overlay"])
+@pytest.mark.parametrize("union", [DEVELOPERS_UNION, "overlay"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_while_mounted(
+def test_a_network_that_goes_while_mounted_is_said_and_all_can_be_unmounted(
     line: Line, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None, fault: str, union: str
 ) -> None:
-    """A reader gets an error; said by cow-status; all can be unmounted, what is held only if one insists."""
+    """A reader gets an error; said by cow-status; all can be unmounted, what is held only if one insists.
+
+    Below fuse-overlayfs the reader may find an end of the file instead, one time in six with 1.14, as README says: what
+    has come when sshfs fails is answered as a short read, which the kernel takes for the end, fuse_short_read().
+    """
     developer = developers.root if union == "overlay" else developers.alone
     with user_allow_other(union == "overlay"):
         site = Site(make_buildout(developer, line.options(union)), line)
@@ -179,7 +185,7 @@ def test_while_mounted(
         reader.stdin.flush()
         until(site.broken, "cow-status says that it is broken", ALIVE + WORK)
         assert site.status()["code"] == 4
-        assert reader.stdout.readline() == "1\n"
+        assert reader.stdout.readline() in ("1\n", *(["0\n"] if union == "fuse-overlayfs" else []))
         refused = site.run("umount")
         assert refused.returncode == 1
         assert f"pid {reader.pid}, user {developer.name}: sh -c" in refused.stderr
@@ -207,17 +213,20 @@ class Moment(NamedTuple):
     nth: int = 0
 
 
+# The program that lays the union.
+UNION = next(iter(UNIONS[DEVELOPERS_UNION].programs))
+
 # The points that ask something of production, or that follow one that has.
 MOMENTS = [
     Moment("mount", "sshfs"),
     Moment("mount", "look", 3),
-    Moment("mount", "unionfs"),
-    Moment("mount", "unionfs", 2),
+    Moment("mount", UNION),
+    Moment("mount", UNION, 2),
     Moment("sync", "look", 2),
     Moment("sync", "sshfs"),
     Moment("sync", "rsync"),
     Moment("sync", "fetching"),
-    Moment("sync", "unionfs"),
+    Moment("sync", UNION),
     Moment("umount", "look"),
     Moment("umount", "fusermount3"),
     Moment("umount", "fusermount3", 2),
@@ -226,7 +235,7 @@ MOMENTS = [
     Moment("prefetch", "rsync"),
     Moment("prefetch", "fetching"),
     Moment("prefetch", "look", 4),
-    Moment("rollback", "unionfs"),
+    Moment("rollback", UNION),
 ]
 
 
@@ -248,7 +257,7 @@ def begin(site: Site, moment: Moment) -> scripts.Running:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_during(
+def test_a_command_ends_in_time_when_the_network_goes_and_finishes_when_it_is_back(
     line: Line, developers: Developers, make_buildout: Callable[..., Buildout], fuse: None, fault: str
 ) -> None:
     """Of each command: it ends in time, cow-umount takes all away, and with the network it finishes what it began."""

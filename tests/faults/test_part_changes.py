@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator
 import pytest
 import zc.buildout
 
-from cowstorage import recipe
+from cowstorage.buildout import recipe
 from faults import scripts
 from harness import cleanup, database
 from harness.buildout import Buildout
@@ -52,7 +52,7 @@ CHANGES: Dict[str, Callable[[Production, Path], Dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_unmounted_by_the_new_scripts(
+def test_new_scripts_unmount_what_old_ones_have_mounted(
     buildout: Buildout, options: Dict[str, str], production: Production, scratch: Path, change: str
 ) -> None:
     buildout.configure({**options, **CHANGES[change](production, scratch)})
@@ -61,7 +61,7 @@ def test_unmounted_by_the_new_scripts(
 
 
 @pytest.mark.parametrize("change", ["remote", "mount-point", "script-prefix"])
-def test_mounted_anew(
+def test_mounting_with_changed_options_keeps_local_changes(
     buildout: Buildout, options: Dict[str, str], production: Production, scratch: Path, change: str
 ) -> None:
     """Nothing local is lost by it."""
@@ -73,7 +73,7 @@ def test_mounted_anew(
 
 
 @pytest.mark.parametrize("command", ["mount", "sync"])
-def test_other_paths_start_anew(
+def test_other_paths_start_with_productions_data(
     buildout: Buildout, options: Dict[str, str], production: Production, command: str
 ) -> None:
     """Data.fs is fetched for them; what was changed locally waits beside the old ones."""
@@ -91,7 +91,7 @@ def test_other_paths_start_anew(
     scripts.run(buildout, "umount", check=True)
 
 
-def test_two_buildouts_on_the_same_directories(
+def test_a_second_buildout_on_the_same_directories_is_refused(
     buildout: Buildout, options: Dict[str, str], make_buildout: Callable[..., Buildout]
 ) -> None:
     """The second is refused, and the first goes on."""
@@ -114,7 +114,9 @@ def test_two_buildouts_on_the_same_directories(
     scripts.run(second, "umount", check=True)
 
 
-def test_copied_while_mounted(buildout: Buildout, options: Dict[str, str], scratch: Path) -> None:
+def test_a_copy_of_a_mounted_buildout_has_local_changes_of_its_own(
+    buildout: Buildout, options: Dict[str, str], scratch: Path
+) -> None:
     """cp -a of a buildout, without what is mounted in it: the copy has local changes of its own."""
     local = buildout.read()
     copy = scratch / "copy"
@@ -130,7 +132,7 @@ def test_copied_while_mounted(buildout: Buildout, options: Dict[str, str], scrat
     scripts.run(buildout, "umount", check=True)
 
 
-def test_other_union_with_local_changes(buildout: Buildout, options: Dict[str, str]) -> None:
+def test_another_union_is_refused_over_local_changes(buildout: Buildout, options: Dict[str, str]) -> None:
     """Marks of deletion mean nothing to another union: said, and the way back and forth is shown."""
     buildout.configure({**options, "union": "fuse-overlayfs"})
     refused = scripts.run(buildout, "mount")
@@ -140,7 +142,9 @@ def test_other_union_with_local_changes(buildout: Buildout, options: Dict[str, s
     scripts.run(buildout, "umount", check=True)
 
 
-def test_moved(buildout: Buildout, options: Dict[str, str], scratch: Path) -> None:
+def test_a_buildout_that_was_moved_while_mounted_can_be_unmounted(
+    buildout: Buildout, options: Dict[str, str], scratch: Path
+) -> None:
     """mv takes the mounts along."""
     moved = scratch / "moved"
     old = buildout.path
@@ -153,7 +157,7 @@ def test_moved(buildout: Buildout, options: Dict[str, str], scratch: Path) -> No
     moved.rename(old)
 
 
-def test_upgraded(buildout: Buildout) -> None:
+def test_a_journal_of_another_release_is_understood(buildout: Buildout) -> None:
     """A journal whose settings lack an option that a later release has, and have one that it no longer has."""
     path = buildout.path / "var" / "cow-storage" / "journal.json"
     journal = json.loads(path.read_text())
@@ -164,7 +168,7 @@ def test_upgraded(buildout: Buildout) -> None:
     scripts.run(buildout, "umount", check=True)
 
 
-def test_damaged_journal(buildout: Buildout) -> None:
+def test_a_damaged_journal_is_reported_by_every_command(buildout: Buildout) -> None:
     """Reported by every command, with the way out; local transactions are not taken for production's."""
     path = buildout.path / "var" / "cow-storage" / "journal.json"
     good = path.read_text()
@@ -202,7 +206,7 @@ def hook(buildout: Buildout) -> None:
     recipe.uninstall(settings.part, names)
 
 
-def test_removed(buildout: Buildout) -> None:
+def test_removing_a_mounted_part_is_refused(buildout: Buildout) -> None:
     """Refused while mounted, with the command to run."""
     with pytest.raises(zc.buildout.UserError, match=r"is still mounted at .*cow-umount first"):
         hook(buildout)

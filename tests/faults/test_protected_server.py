@@ -12,6 +12,7 @@ from harness import cleanup, needs
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.sshd import SFTP_SERVERS, Sshd
 
 MakeSshd = Callable[..., Sshd]
@@ -19,7 +20,7 @@ MakeBuildout = Callable[..., Buildout]
 
 
 @pytest.mark.parametrize("forced", ["command", "internal-sftp"])
-def test_read_only_server(
+def test_a_server_that_only_lets_read_is_enough(
     production: Production,
     developers: Developers,
     make_sshd: MakeSshd,
@@ -41,7 +42,7 @@ def test_read_only_server(
     options = {
         "remote": mount.remote(production.path),
         "rsync-remote": fetch.remote("/"),
-        "union": "unionfs-fuse",
+        "union": DEVELOPERS_UNION,
         "sudo": "no",
     }
     buildout = make_buildout(alone, options)

@@ -8,7 +8,7 @@ from typing import Callable, Dict
 
 import pytest
 
-from cowstorage import settings
+from cowstorage.buildout.options import from_options
 from cowstorage.errors import SettingsError
 from faults import scripts
 from harness import cleanup
@@ -95,8 +95,8 @@ def test_a_password_stays_where_it_is(
         {"filesystem": "davfs", "remote": "https://a:geheim@h/p"},
     ],
 )
-def test_passwords_are_refused(options: Dict[str, str]) -> None:
+def test_passwords_in_options_are_refused_and_not_repeated(options: Dict[str, str]) -> None:
     """And not repeated in the message."""
     with pytest.raises(SettingsError) as caught:
-        settings.from_options({"file-storage": "a", "blob-storage": "b", **options}, "cow-storage", "/home/dev")
+        from_options({"file-storage": "a", "blob-storage": "b", **options}, "cow-storage", "/home/dev")
     assert "geheim" not in str(caught.value)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Dict, Iterable
 
-from cowstorage import cli, in_use, mounts, prefetching, production, refresh, rsync
-from cowstorage.network import cifs, nfs, other, rclone, sshfs
-from cowstorage.union import choice, copying_up
+from cowstorage import cli
+from cowstorage.actions import absent_blobs, compare
+from cowstorage.production import blob_source, look, rsync
+from cowstorage.production.filesystems import cifs, nfs, other, rclone, sshfs
+from cowstorage.system import in_use, mounts
+from cowstorage.union import copy_up
+from cowstorage.union.trial import TRIAL_SECONDS
 from test_readme import README, section_text
 
 
@@ -19,7 +23,7 @@ def number(options: Iterable[str], name: str) -> int:
 
 # nfs(5): tenths of a second, each time as much more; cifs: mount.cifs(8).
 NFS = sum(number(nfs.OPTIONS, "timeo") * turn for turn in range(1, number(nfs.OPTIONS, "retrans") + 2)) // 10
-LOOKS = {production.LOOK_SECONDS, prefetching.LOOK_SECONDS, refresh.COMPARE_SECONDS, copying_up.COMPARE_SECONDS}
+LOOKS = {look.LOOK_SECONDS, blob_source.LOOK_SECONDS, compare.COMPARE_SECONDS, copy_up.COMPARE_SECONDS}
 
 LIMITS: Dict[str, float] = {
     "a reader whose connection is lost, sshfs": sshfs.ALIVE_INTERVAL * (sshfs.ALIVE_COUNT + 1),
@@ -33,7 +37,11 @@ LIMITS: Dict[str, float] = {
     ),
     "the same: NFS, rclone, other": max(nfs.MOUNT_SECONDS, rclone.MOUNT_SECONDS, other.MOUNT_SECONDS),
     "``cow-status``, for each mount, all at the same time": mounts.PROBE_SECONDS,
-    "a look at production, or at one of its files": max(*LOOKS, choice.TRIAL_SECONDS),
+    "``cow-status`` and ``cow-mount``, for a count of the BLOBs that are gone since production was packed": (
+        absent_blobs.CHILD_SECONDS
+    ),
+    "a look at production, or at one of its files": max(LOOKS),
+    "a union that is tried, or looked at": TRIAL_SECONDS,
     "rsync, without a byte": rsync.IO_SECONDS,
     "``cow-umount``, while the search for what is open meets a dead mount": in_use.SCAN_SECONDS,
     "one mount that is taken away: a kernel's union writes out what is not on disk yet": mounts.UNMOUNT_SECONDS,
@@ -41,12 +49,12 @@ LIMITS: Dict[str, float] = {
 }
 
 
-def test_table_of_limits() -> None:
-    text = section_text("When something goes wrong").partition("Nothing waits for ever.")[2]
+def test_readme_has_the_limits_of_the_code() -> None:
+    text = section_text("Faults and time limits").partition("Nothing waits for ever.")[2]
     rows = re.findall(r"^   \* - (.*)\n     - (\d+)$", text, re.MULTILINE)
     assert {what: float(seconds) for what, seconds in rows} == LIMITS
 
 
-def test_options_of_ssh() -> None:
+def test_readme_has_the_options_of_ssh() -> None:
     interval, count = f"ServerAliveInterval={sshfs.ALIVE_INTERVAL}", f"ServerAliveCountMax={sshfs.ALIVE_COUNT}"
     assert f"``-o {interval} -o {count} -o ConnectTimeout={sshfs.CONNECT_SECONDS}``" in README

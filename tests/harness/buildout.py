@@ -9,12 +9,13 @@ import subprocess
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
-from cowstorage import settings
+from cowstorage.buildout.options import from_options
+from cowstorage.part import settings
+from cowstorage.part.scripts import SCRIPTS
 from harness import database
 from harness.developer import Developer, Result
 from harness.runtime import Runtime
 
-COMMANDS = ("mount", "sync", "umount", "status", "log", "savepoint", "rollback", "prefetch")
 DEFAULTS = {"file-storage": "var/filestorage", "blob-storage": "var/blobstorage"}
 
 
@@ -35,6 +36,8 @@ class Buildout:
         self.data_fs = self.file_storage / "Data.fs"
         # What is opened: the file, or ``zeo:HOST:PORT`` while a server has it.
         self.storage = str(self.data_fs)
+        # Added to what a login gives, for the scripts.
+        self.environment: Dict[str, str] = {}
         for directory, mode in (
             (path, 0o755),
             (path / "bin", 0o755),
@@ -47,9 +50,9 @@ class Buildout:
 
     def configure(self, options: Mapping[str, str], part: str = "cow-storage") -> None:
         """Write the scripts, as a run of buildout with these options does."""
-        self.settings = settings.from_options({**DEFAULTS, **options}, part, str(self.path))
+        self.settings = from_options({**DEFAULTS, **options}, part, str(self.path))
         data = pprint.pformat(settings.to_script(self.settings))
-        for command in COMMANDS:
+        for command in SCRIPTS:
             script = self.script(command)
             script.write_text(self.runtime.script("cowstorage.cli", f"{command}({data})"), encoding="utf-8")
             script.chmod(0o755)
@@ -62,6 +65,7 @@ class Buildout:
     def run(self, command: str, *arguments: str, **keywords: Any) -> Result:
         """Run a script; the keywords are those of ``Developer.run``."""
         keywords.setdefault("cwd", self.path)
+        keywords.setdefault("env", self.environment)
         return self.developer.run([self.script(command), *arguments], **keywords)
 
     def popen(self, command: str, *arguments: str, **keywords: Any) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import transaction
@@ -25,6 +25,8 @@ from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 from ZODB.utils import z64
+
+from harness import python2
 
 # Instead of a file: the address of a ZEO server with shared BLOBs, such as zeo:127.0.0.1:8100.
 ZEO = "zeo:"
@@ -44,13 +46,21 @@ Documents = Dict[str, Document]
 
 @contextmanager
 def opened(data_fs: str, blobs: Optional[str], create: bool = False) -> Iterator[DB]:
-    """The database, closed again at the end.
+    """The database, closed again at the end; one of Python 2 is used as Python 2 does.
 
     :param data_fs: the file, or ``ZEO`` and the address of a server.
     :param blobs: the BLOB directory; ``None`` for a FileStorage without BLOBs.
     :param create: make a new one.  Otherwise a missing file is an error: FileStorage would make one, and
         empty the BLOB directory.
     """
+    with python2.python_2() if python2.is_of_python_2(data_fs) else nullcontext(), _opened(
+        data_fs, blobs, create
+    ) as db:
+        yield db
+
+
+@contextmanager
+def _opened(data_fs: str, blobs: Optional[str], create: bool) -> Iterator[DB]:
     if data_fs.startswith(ZEO):
         db = DB(_client(data_fs[len(ZEO) :], blobs))
     else:

@@ -18,7 +18,14 @@ from harness.sshd import Sshd
 from harness.workspace import Workspace
 
 WITH_SUDO = "cowdev"
+ASKED_BY_SUDO = "cowasked"
 WITHOUT_SUDO = "cowalone"
+
+# sudoers(5).
+SUDOERS = "".join(
+    f'Defaults:{name} env_keep += "{processes.MARKER}"\n{name} ALL=(ALL:ALL) {how}ALL\n'
+    for name, how in ((WITH_SUDO, "NOPASSWD: "), (ASKED_BY_SUDO, ""))
+)
 
 USER_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -53,13 +60,14 @@ class Developer:
     def with_sudo(cls, workspace: Workspace, scratch: Path) -> Developer:
         """``cowdev``, who may do everything by sudo, without a password."""
         account = accounts.ensure(WITH_SUDO)
-        needs.program("sudo", "sudo")
-        if not workspace.sudoers.exists():
-            allow = f"{WITH_SUDO} ALL=(ALL:ALL) NOPASSWD: ALL\n"
-            keep = f'Defaults:{WITH_SUDO} env_keep += "{processes.MARKER}"\n'
-            descriptor = os.open(workspace.sudoers, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(keep + allow)
+        _allow_sudo(workspace)
+        return cls(account, workspace, scratch)
+
+    @classmethod
+    def asked_by_sudo(cls, workspace: Workspace, scratch: Path) -> Developer:
+        """``cowasked``, who may do everything by sudo, with a password; see ``accounts.password``."""
+        account = accounts.ensure(ASKED_BY_SUDO)
+        _allow_sudo(workspace)
         return cls(account, workspace, scratch)
 
     @classmethod
@@ -276,6 +284,15 @@ class Developer:
         if answers:
             raise AssertionError(f"Never asked {answers[0][0]!r}; the output was:\n{text}")
         return text
+
+
+def _allow_sudo(workspace: Workspace) -> None:
+    """Write who may use sudo, once a run."""
+    needs.program("sudo", "sudo")
+    if not workspace.sudoers.exists():
+        descriptor = os.open(workspace.sudoers, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o440)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(SUDOERS)
 
 
 class Developers(NamedTuple):

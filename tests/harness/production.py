@@ -6,11 +6,11 @@ import os
 import pwd
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
-from harness import accounts, database, tree
+from harness import accounts, database, python2, tree, zodbupdate
 
 USER = "cowprod"
 LEAST_UID = 1500
@@ -47,11 +47,14 @@ class Production:
         self._remembered: tree.Snapshot = {}
 
     @classmethod
-    def create(cls, path: Path, transactions: int = 12) -> Production:
-        """A new site of that many transactions and documents, with superseded and deleted ones among them."""
+    def create(cls, path: Path, transactions: int = 12, python: int = 3) -> Production:
+        """A new site of that many transactions and documents, with superseded and deleted ones among them.
+
+        :param python: 2 for a site on Python 2.
+        """
         owner = account()
         production = cls(path, owner.pw_uid, owner.pw_gid)
-        with production._changing():
+        with production._changing(), python2.python_2() if python == 2 else nullcontext():
             production._make_directories()
             database.create(str(production.data_fs), str(production.blob_storage))
             production._documents["Data.fs"] = {}
@@ -86,9 +89,14 @@ class Production:
         with self._changing():
             database.pack(*self._paths("Data.fs"))
 
-    def add_storage(self, name: str = "catalog.fs", transactions: int = 2) -> None:
-        """One more FileStorage, without BLOBs, beside Data.fs."""
+    def convert(self) -> None:
+        """Convert Data.fs from Python 2 to Python 3, by zodbupdate."""
         with self._changing():
+            zodbupdate.convert(str(self.data_fs))
+
+    def add_storage(self, name: str = "catalog.fs", transactions: int = 2, python: int = 3) -> None:
+        """One more FileStorage, without BLOBs, beside Data.fs."""
+        with self._changing(), python2.python_2() if python == 2 else nullcontext():
             database.create(str(self.file_storage / name))
         self._documents[name] = {}
         self.commit(transactions, storage=name)

@@ -58,10 +58,13 @@ class Runtime:
             f"if __name__ == '__main__':\n    sys.exit({module}.{call})\n"
         )
 
+    def code(self, text: str) -> List[str]:
+        """The words of a command that runs a program of Python."""
+        return [self.python, "-c", f"import sys; sys.path[0:0] = {list(self.paths)!r}\n{text}"]
+
     def module(self, name: str) -> List[str]:
         """The words of a command that runs a module, such as ``harness.database``."""
-        code = f"import runpy, sys; sys.path[0:0] = {list(self.paths)!r}; runpy.run_module({name!r}, None, '__main__')"
-        return [self.python, "-c", code]
+        return self.code(f"import runpy; runpy.run_module({name!r}, None, '__main__')")
 
 
 def interpreter() -> str:

@@ -5,6 +5,7 @@ Several runs can work at the same time; what a run that was killed has left is r
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from harness import cleanup, fuse_conf, processes
 
+LOCK = Path("/run/lock/cowstorage-tests.left-behind")
 BASE_VARIABLE = "COWSTORAGE_TEST_BASE"
 PREFIX = "cowstorage-tests-"
 
@@ -50,7 +52,11 @@ class Workspace:
     def create(cls) -> Workspace:
         """A new one, after removing those of runs that are no more."""
         where = base()
-        remove_left_behind(where)
+        LOCK.parent.mkdir(parents=True, exist_ok=True)
+        # One worker of a run removes it, the others find nothing.
+        with LOCK.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            remove_left_behind(where)
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=str(where)))
         processes.record(path, os.getpid())
         path.chmod(0o755)

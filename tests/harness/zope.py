@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Mapping, Optional, Sequence
 
-from cowstorage import settings
+from cowstorage.buildout.options import from_options
 from harness import runtime
 from harness.buildout import DEFAULTS, Buildout
 from harness.developer import Developer, Result
@@ -91,7 +91,7 @@ class ZopeBuildout(Buildout):
 
     def configure(self, options: Mapping[str, str], part: str = "cow-storage") -> None:
         """Write buildout.cfg with these options of our part, and run buildout."""
-        self.settings = settings.from_options({**DEFAULTS, **options}, part, str(self.path))
+        self.settings = from_options({**DEFAULTS, **options}, part, str(self.path))
         parts = {**self.parts, part: {"recipe": "cowstorage", **options}}
         sections = "".join(f"\n[{name}]\n{_lines(values)}" for name, values in parts.items())
         file = self.path / "buildout.cfg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shlex
 import shutil
@@ -9,15 +10,36 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple, Optional
 
 from harness import needs
 
 MEMORY_BYTES = 2 * 1024**3
 DISK_BYTES = 4 * 1024**3
 
-# Its kernel's modules, by the Debian package.
-MODULES = "/usr/lib/uml/modules/$(uname -r)"
+
+class Kernel(NamedTuple):
+    """A kernel to boot.
+
+    :param program: its path; ``.xz``: compressed.
+    :param modules: the directory of its modules, as a shell reads it; ``None``: all that the tests need is built in.
+    """
+
+    program: Path
+    modules: Optional[str] = None
+
+
+# By the Debian package.
+DEBIAN_MODULES = "/usr/lib/uml/modules/$(uname -r)"
 TO_LOAD = "fuse loop nfs nfsd cifs sch_netem"
+
+# Beside the checkout, unless the variable says otherwise: no Debian release of today has aufs.
+AUFS = Kernel(
+    Path(
+        os.environ.get("COWSTORAGE_AUFS_KERNEL")
+        or Path(__file__).parent.parent.parent.parent / "shared" / "aufs" / "linux-aufs.xz"
+    )
+)
 
 # A directory on the machine's own disk, which every user can look into.
 WORK = "/machine"
@@ -32,11 +54,11 @@ mount -t tmpfs run /run
 mkdir /run/disk /run/root
 mount -t ext4 -o nobarrier /dev/ubda /run/disk
 mkdir /run/disk/upper /run/disk/work /run/disk/free
-insmod {modules}/kernel/fs/overlayfs/overlay.ko
+{load_overlay}
 mount -t overlay -o lowerdir=/,upperdir=/run/disk/upper,workdir=/run/disk/work root /run/root
 cd /run/root
 mkdir -p lib/modules dev/pts dev/shm .{work} .{exchange}
-ln -s {modules} lib/modules/
+{link_modules}
 mount -t proc proc proc
 mount -t sysfs sys sys
 mount -t tmpfs run run
@@ -47,21 +69,33 @@ mount -t devpts -o ptmxmode=666 pts dev/pts
 mount -t tmpfs shm dev/shm
 mount --bind /run/disk/free .{work}
 chmod 1777 .{work} dev/shm run/lock
-mount -t hostfs -o {exchange} exchange .{exchange}
+# hostfs takes a path as an option, which fsconfig(2) of util-linux 2.39 and later can't hand over.
+LIBMOUNT_FORCE_MOUNT2=always mount -t hostfs -o {exchange} exchange .{exchange}
 hostname localhost
 ip link set lo up
-mkdir old
-pivot_root . old
+mkdir -p old
+{pivot_root}
 umount --lazy old
 sh {inside} || true
 sync
 """
 
+# By the system call, since not every release has the program at hand. With mount --move and chroot the kernel itself
+# would keep the old root, and find no module there that NFS and CIFS ask for.
+PIVOT_ROOT = "import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall(155, b'.', b'old'))"
+
+# The namespace has a copy of each mount, and a daemon of FUSE that serves one doesn't end before the copy has gone:
+# those of other tests, which would wait for it.
+WITHOUT_FUSE = (
+    "timeout 5 umount --all --lazy --no-canonicalize "
+    '--types fuse.sshfs,fuse.unionfs-fuse,fuse.fuse-overlayfs,fuse.rclone > /dev/null 2>&1; exec "$@"'
+)
+
 # Nobody else can: Debian's minimal systems have no program for it.
 POWER_OFF = "import ctypes; ctypes.CDLL(None).reboot(0x4321FEDC)"
 
 INSIDE = """
-modprobe --all {modules}
+{load_modules}
 chmod 666 /dev/fuse
 cd {directory}
 export COWSTORAGE_TEST_BASE={work}
@@ -69,31 +103,52 @@ export COWSTORAGE_TEST_BASE={work}
 """
 
 
-def run(script: str, exchange: Path, directory: Path, sign: Path, seconds: float) -> str:
+def debian() -> Kernel:
+    """The kernel of Debian's package."""
+    return Kernel(Path(needs.program("linux.uml", "user-mode-linux")), DEBIAN_MODULES)
+
+
+def run(
+    script: str, exchange: Path, directory: Path, sign: Path, seconds: float, kernel: Optional[Kernel] = None
+) -> str:
     """Run a shell script in the machine and return what its console showed.
 
     :param exchange: a directory that machine and host share, writable.
     :param directory: where the script begins.
     :param sign: a file that the script lets grow.
     :param seconds: after which the machine is ended when that did not grow.
+    :param kernel: ``None``: Debian's.
     """
+    kernel = kernel or debian()
     inside = exchange / "inside.sh"
     inside.write_text(
-        INSIDE.format(modules=TO_LOAD, directory=shlex.quote(str(directory)), work=WORK, script=script),
+        INSIDE.format(
+            load_modules=f"modprobe --all {TO_LOAD}" if kernel.modules else "",
+            directory=shlex.quote(str(directory)),
+            work=WORK,
+            script=script,
+        ),
         encoding="utf-8",
     )
     beginning = exchange / "beginning.sh"
     beginning.write_text(
         "#!/bin/sh\n"
         + f"trap {shlex.quote(shlex.join([sys.executable, '-c', POWER_OFF]))} EXIT\n"
-        + BEGINNING.format(modules=MODULES, work=WORK, exchange=exchange, inside=inside),
+        + BEGINNING.format(
+            load_overlay=f"insmod {kernel.modules}/kernel/fs/overlayfs/overlay.ko" if kernel.modules else "",
+            link_modules=f"ln -s {kernel.modules} lib/modules/" if kernel.modules else "",
+            pivot_root=shlex.join([sys.executable, "-c", PIVOT_ROOT]),
+            work=WORK,
+            exchange=exchange,
+            inside=inside,
+        ),
         encoding="utf-8",
     )
     beginning.chmod(0o755)
     console = exchange / "console.log"
     with console.open("wb") as file:
         process = subprocess.Popen(
-            _command(exchange, beginning),
+            _command(_program(kernel, exchange), exchange, beginning),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -107,12 +162,23 @@ def run(script: str, exchange: Path, directory: Path, sign: Path, seconds: float
     return console.read_text(encoding="utf-8", errors="replace")
 
 
-def _command(exchange: Path, beginning: Path) -> list[str]:
+def _program(kernel: Kernel, exchange: Path) -> Path:
+    """The kernel, uncompressed."""
+    if kernel.program.suffix != ".xz":
+        return kernel.program
+    program = exchange / kernel.program.stem
+    program.write_bytes(lzma.decompress(kernel.program.read_bytes()))
+    program.chmod(0o755)
+    return program
+
+
+def _command(program: Path, exchange: Path, beginning: Path) -> list[str]:
     """In a process namespace, with which all its processes end: when that does, or we do."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "--"),
         *("unshare", "--pid", "--mount-proc", "--fork", "--kill-child", "--"),
-        needs.program("linux.uml", "user-mode-linux"),
+        *("sh", "-c", WITHOUT_FUSE, "sh"),
+        str(program),
         f"mem={MEMORY_BYTES >> 20}M",
         f"ubd0={_disk(exchange)}",
         *("rootfstype=hostfs", "rootflags=/", "ro"),

@@ -1,7 +1,7 @@
 """Runs marked tests in the machine and reports each of them as if it had run here.
 
-The outer pytest boots once for all the marked tests of a module that were asked for; the inner one writes every report
-as one line of JSON, which the outer one reads back.
+The outer pytest boots once for all the marked tests of a module and a kernel that were asked for; the inner one writes
+every report as one line of JSON, which the outer one reads back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -28,6 +28,36 @@ REPORTS = "reports.jsonl"
 SECONDS = 600.0
 
 
+# What a test's mark may ask for: ``machine(kernel="aufs")``.
+AUFS = "aufs"
+
+
+def kernel_of(item: pytest.Item) -> Optional[str]:
+    """The kernel that a test asks for; ``None``: Debian's."""
+    mark = item.get_closest_marker(MARKER)
+    return mark.kwargs.get("kernel") if mark else None
+
+
+def without_kernel(config: pytest.Config, items: List[pytest.Item]) -> None:
+    """Leave out the tests that need a kernel with aufs where there is none, and note how many, for ``summary``."""
+    lacking = INSIDE not in os.environ and not boot.AUFS.program.exists()
+    left_out = [item for item in items if lacking and kernel_of(item) == AUFS]
+    config.stash[NOT_RUN] = len(left_out)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if kernel_of(item) != AUFS]
+
+
+NOT_RUN = pytest.StashKey[int]()
+
+
+def summary(config: pytest.Config) -> Iterator[str]:
+    """Yield a line on the kernel that is lacked."""
+    count = config.stash.get(NOT_RUN, 0)
+    if count:
+        yield f"no kernel with aufs at {boot.AUFS.program}: {count} tests are not run"
+
+
 def belongs_inside(item: pytest.Item) -> bool:
     """Whether a test is one that only the machine can run, and this is not the machine."""
     return item.get_closest_marker(MARKER) is not None and INSIDE not in os.environ
@@ -37,7 +67,7 @@ class Outer:
     """Runs the machine when the first test of a module is due, and hands out the reports."""
 
     def __init__(self) -> None:
-        self._reports: Dict[str, Dict[str, List[Dict[str, Any]]]] = {}
+        self._reports: Dict[Tuple[str, Optional[str]], Dict[str, List[Dict[str, Any]]]] = {}
         self._console = ""
 
     @pytest.hookimpl(tryfirst=True)
@@ -51,11 +81,11 @@ class Outer:
         return True
 
     def _reports_of(self, item: pytest.Item) -> List[pytest.TestReport]:
-        module = str(item.path)
-        if module not in self._reports:
-            self._reports[module] = {}
-            self._run([one for one in item.session.items if str(one.path) == module and belongs_inside(one)])
-        found = self._reports[module].get(item.nodeid)
+        boots = _boot_of(item)
+        if boots not in self._reports:
+            self._reports[boots] = {}
+            self._run([one for one in item.session.items if _boot_of(one) == boots and belongs_inside(one)])
+        found = self._reports[boots].get(item.nodeid)
         if not found:
             return [self._not_run(item)]
         hook = item.config.hook
@@ -67,8 +97,9 @@ class Outer:
         reports = exchange / REPORTS
         try:
             script = inner_script([item.nodeid for item in items], exchange)
-            self._console = boot.run(script, exchange, items[0].config.rootpath, reports, SECONDS)
-            self._reports[str(items[0].path)] = read_reports(reports)
+            kernel = boot.AUFS if kernel_of(items[0]) == AUFS else None
+            self._console = boot.run(script, exchange, items[0].config.rootpath, reports, SECONDS, kernel)
+            self._reports[_boot_of(items[0])] = read_reports(reports)
         except pytest.fail.Exception as error:
             self._console = str(error)
         finally:
@@ -84,6 +115,11 @@ class Outer:
             longrepr=f"The machine ended before this test did. The end of its console:\n{tail}",
             when="call",
         )
+
+
+def _boot_of(item: pytest.Item) -> Tuple[str, Optional[str]]:
+    """What tells one boot from another: module and kernel."""
+    return str(item.path), kernel_of(item)
 
 
 def inner_script(nodes: List[str], exchange: Path) -> str:

@@ -8,16 +8,14 @@ prints lines of JSON.  All of it runs in the machine, whose system calls are slo
 from __future__ import annotations
 
 import json
-import random
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Dict, Iterable, List, Sequence
 
+from benchmarks.backends import BLOBS, ROUND_TRIPS, SIZE, once
 from harness.buildout import Buildout
 from harness.developer import Developer
 from harness.production import Production
@@ -31,24 +29,9 @@ CHECKOUT = Path(__file__).parent.parent.parent
 RESULT = "speeds.jsonl"
 INSIDE = "--inside"
 
-BLOBS = 100
-SIZE = 4_000
-ROUND_TRIPS = (0.0, 0.04)
 UNIONS = ("overlay", "fuse-overlayfs", "unionfs-fuse")
-# A union that asks for every directory on the way does not finish.
+# System calls are slow there.
 SECONDS = 60.0
-
-READ = """
-import json, sys, time
-begun, read = time.perf_counter(), 0
-for path in json.load(sys.stdin):
-    if time.perf_counter() - begun > {seconds}:
-        break
-    with open(path, "rb") as file:
-        file.read()
-    read += 1
-print(json.dumps([read, time.perf_counter() - begun]))
-"""
 
 
 def main(names: Sequence[str]) -> None:
@@ -94,7 +77,8 @@ def measure(result: Path, names: Sequence[str]) -> None:
             for name, options in parts.items():
                 for union in chosen(UNIONS, names) if name in chosen(parts, names) else ():
                     buildout = Buildout(scratch / "buildout", developer, runtime, {**options, "union": union})
-                    figures = _once(buildout, production, line, round_trip if name != "local" else 0.0)
+                    with line.delay(round_trip if name != "local" else 0.0):
+                        figures = once(buildout, production, SECONDS)
                     with result.open("a", encoding="utf-8") as file:
                         line_of = {"filesystem": name, "union": union, "round_trip_ms": round_trip * 1e3, **figures}
                         file.write(json.dumps(line_of) + "\n")
@@ -110,38 +94,6 @@ def chosen(of: Iterable[str], names: Sequence[str]) -> List[str]:
     """Those that are named, or all."""
     every = list(of)
     return [name for name in every if name in names] or every
-
-
-def _once(buildout: Buildout, production: Production, line: Line, round_trip: float) -> Dict[str, object]:
-    """Mount and read; seconds, and milliseconds for each BLOB."""
-    paths = [path for path in production.blob_storage.rglob("*.blob") if path.stat().st_size < 2 * SIZE][:BLOBS]
-    random.Random(0).shuffle(paths)
-    names = [path.relative_to(production.blob_storage) for path in paths]
-    subprocess.run(["sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches"], check=True)
-    with line.delay(round_trip):
-        begun = time.perf_counter()
-        mounted = buildout.run("mount", timeout=300)
-        if mounted.returncode:
-            return {"problem": mounted.stderr.strip()}
-        took = time.perf_counter() - begun
-        first = _read(buildout, [str(buildout.blob_storage / name) for name in names])
-        again = _read(buildout, [str(buildout.blob_storage / name) for name in names])
-        buildout.run("umount", timeout=300, check=True)
-    plain = _read(buildout, [str(path) for path in paths])
-    return {
-        "mount_s": round(took, 1),
-        "blobs": first[0],
-        "first_ms": first[1],
-        "again_ms": again[1],
-        "plain_ms": plain[1],
-    }
-
-
-def _read(buildout: Buildout, paths: List[str]) -> List[float]:
-    command = [buildout.runtime.python, "-c", READ.format(seconds=SECONDS)]
-    done = buildout.developer.run(command, input=json.dumps(paths), timeout=SECONDS * 4, check=True)
-    read, seconds = json.loads(done.stdout)
-    return [read, round(seconds * 1e3 / read, 2)]
 
 
 if __name__ == "__main__":

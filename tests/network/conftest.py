@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Iterator
 
 import pytest
 
 from harness.production import Production
-from machine import relay
 from network.servers import NfsServer, SmbServer
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """The plugin that runs the marked tests elsewhere."""
-    if relay.INSIDE not in os.environ:
-        config.pluginmanager.register(relay.Outer(), "cowstorage-machine")
 
 
 @pytest.fixture(scope="session")

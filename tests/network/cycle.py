@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict
 
-from cowstorage import mounts
+from cowstorage.system import mounts
 from harness.buildout import Buildout
 from harness.production import Production
 

@@ -6,7 +6,7 @@ from typing import Callable
 
 import pytest
 
-from cowstorage import mounts
+from cowstorage.system import mounts
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.production import Production
@@ -25,7 +25,7 @@ def made(
 
 
 @pytest.mark.parametrize("union", ["overlay", "fuse-overlayfs", "unionfs-fuse"])
-def test_cycle(
+def test_the_whole_cycle_over_smb(
     union: str,
     smb_server: SmbServer,
     production: Production,

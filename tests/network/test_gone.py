@@ -11,8 +11,9 @@ from typing import Callable, ContextManager, Dict, Iterator, List, NamedTuple, T
 
 import pytest
 
-from cowstorage import in_use, mounts
-from cowstorage.network import cifs, nfs
+from cowstorage.production.filesystems import cifs, nfs
+from cowstorage.system import in_use, mounts
+from cowstorage.union import trial
 from harness import cleanup
 from harness.buildout import Buildout
 from harness.developer import Developers, Result
@@ -136,7 +137,7 @@ SAID = {"killed": re.compile("nothing listens there|no NFS server"), "cut": re.c
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_while_mounted(network: Network, fault: str) -> None:
+def test_servers_that_go_while_mounted_are_said_and_all_is_unmounted(network: Network, fault: str) -> None:
     """Readers get errors, cow-status says so, cow-umount takes all away; local changes are there when it is back."""
     network.each(lambda site: site.buildout.run("mount", check=True, timeout=120))
     network.each(lambda site: site.buildout.commit(1))
@@ -146,7 +147,7 @@ def test_while_mounted(network: Network, fault: str) -> None:
         assert told == [4, 4, 4]
         network.each(unmounts)
     for site in network.sites:
-        site.buildout.run("mount", check=True, timeout=120)
+        site.buildout.run("mount", check=True, timeout=trial.TRIAL_SECONDS + WORK)
         assert status(site.buildout)["local"]["storages"]["Data.fs"]["transactions"] == 1
         assert len(site.buildout.read()) == len(site.production.expected()) + 1
         site.buildout.run("umount", check=True)
@@ -160,7 +161,7 @@ def unmounts(site: Site) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_before_mounting(network: Network, fault: str) -> None:
+def test_servers_that_are_gone_before_mounting_are_said_in_time(network: Network, fault: str) -> None:
     """Said in time, and nothing stays."""
 
     def refuses(site: Site) -> None:

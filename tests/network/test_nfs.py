@@ -6,7 +6,7 @@ from typing import Callable, NamedTuple
 
 import pytest
 
-from cowstorage import mounts
+from cowstorage.system import mounts
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.production import Production
@@ -49,7 +49,7 @@ def made(
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_cycle(
+def test_the_whole_cycle_over_nfs(
     case: Case,
     nfs_server: NfsServer,
     production: Production,

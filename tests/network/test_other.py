@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import pytest
 
@@ -17,20 +18,35 @@ from network.cycle import assert_read_only, whole_cycle
 pytestmark = pytest.mark.usefixtures("fuse")
 
 
-def test_cycle_by_a_helper_of_mount(
-    production: Production, developers: Developers, sshd: Sshd, make_buildout: Callable[..., Buildout]
+# mount(8) calls it with the source, the directory and -o with the options.
+HELPER = '#!/bin/sh\nexec sshfs -o "$4" -- "$1" "$2"\n'
+
+
+@pytest.fixture
+def kind() -> Iterator[str]:
+    """A type that has a helper of its own, as davfs has."""
+    name = f"cowtest{secrets.token_hex(4)}"
+    helper = Path("/sbin") / f"mount.{name}"
+    helper.write_text(HELPER)
+    helper.chmod(0o755)
+    yield name
+    helper.unlink()
+
+
+def test_the_whole_cycle_by_a_helper_of_mount(
+    kind: str, production: Production, developers: Developers, sshd: Sshd, make_buildout: Callable[..., Buildout]
 ) -> None:
     dev = developers.dev
     options = {
         "remote": sshd.remote(production.path),
-        "filesystem": "fuse.sshfs",
-        "mount-options": f"allow_other,uid={dev.uid},gid={dev.gid}",
+        "filesystem": kind,
+        "mount-options": f"allow_other,default_permissions,uid={dev.uid},gid={dev.gid}",
         "union": "overlay",
     }
     whole_cycle(make_buildout(dev, options), production, "overlay")
 
 
-def test_image_of_a_disk(
+def test_an_image_of_a_disk_is_mounted_and_never_written(
     scratch: Path, production: Production, developers: Developers, make_buildout: Callable[..., Buildout]
 ) -> None:
     production.give_to(developers.dev.uid, developers.dev.gid)
@@ -58,7 +74,7 @@ def test_a_type_that_nothing_here_knows_is_said(
     assert "no program mount.nosuchfs is installed" in refused.stderr
 
 
-def test_without_root_it_is_said_before_anything_is_tried(
+def test_missing_root_is_said_before_anything_is_tried(
     production: Production, developers: Developers, make_buildout: Callable[..., Buildout]
 ) -> None:
     buildout = make_buildout(developers.alone, {"remote": "cluster:/x", "filesystem": "ext4", "sudo": "no"})

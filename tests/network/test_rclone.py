@@ -8,16 +8,17 @@ from typing import Callable, Iterator, List
 
 import pytest
 
-from cowstorage.network.rclone import cache_directory, servers
+from cowstorage.production.filesystems.rclone import servers
 from harness import cleanup, needs
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.sshd import Sshd
 from network.cycle import whole_cycle
 
-pytestmark = pytest.mark.usefixtures("fuse", "installed")
+pytestmark = [pytest.mark.usefixtures("fuse", "installed"), pytest.mark.package("rclone")]
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def make(
 
 
 @pytest.mark.parametrize("union", ["fuse-overlayfs", "unionfs-fuse"])
-def test_cycle_without_root(
+def test_the_whole_cycle_over_rclone_without_root(
     union: str, make: Callable[..., Buildout], production: Production, developers: Developers
 ) -> None:
     buildout = make(developers.alone, union)
@@ -73,7 +74,7 @@ def test_cycle_without_root(
     assert servers(buildout.settings.mount_point) == ()
 
 
-def test_cycle_below_the_kernels_overlay(
+def test_the_whole_cycle_over_rclone_below_the_kernels_overlay(
     make: Callable[..., Buildout], production: Production, developers: Developers
 ) -> None:
     with user_allow_other():
@@ -95,12 +96,12 @@ def test_others_can_not_look_into_a_mount_that_root_can(
 def test_what_was_read_once_is_on_disk_also_after_mounting_again(
     make: Callable[..., Buildout], production: Production, developers: Developers, sshd: Sshd
 ) -> None:
-    buildout = make(developers.alone, "unionfs-fuse")
+    buildout = make(developers.alone, DEVELOPERS_UNION)
     buildout.run("mount", check=True)
     assert buildout.read() == production.expected()
     assert blobs_opened(sshd)
     buildout.run("umount", check=True)
-    assert list(Path(cache_directory(buildout.settings)).rglob("*.blob"))
+    assert list(Path(buildout.settings.location, "cache", "rclone").rglob("*.blob"))
 
     sshd.forget_requests()
     buildout.run("mount", check=True)
@@ -115,7 +116,7 @@ def blobs_opened(sshd: Sshd) -> List[str]:
 
 
 def test_a_remote_that_rclone_does_not_know_is_said(make: Callable[..., Buildout], developers: Developers) -> None:
-    refused = make(developers.alone, "unionfs-fuse", "elsewhere").run("mount", timeout=120)
+    refused = make(developers.alone, DEVELOPERS_UNION, "elsewhere").run("mount", timeout=120)
     assert refused.returncode == 1
     assert "rclone has no remote of that name" in refused.stderr
 
@@ -124,11 +125,11 @@ def test_a_remote_that_rclone_does_not_know_is_said(make: Callable[..., Buildout
 GIVES_UP = 150
 
 
-def test_the_server_is_gone(
+def test_a_server_that_is_gone_is_an_error_in_time_and_what_was_read_stays(
     make: Callable[..., Buildout], production: Production, developers: Developers, sshd: Sshd
 ) -> None:
     """What was read is there still; the rest is an error in time, and all is unmounted; nothing is fetched twice."""
-    buildout = make(developers.alone, "unionfs-fuse")
+    buildout = make(developers.alone, DEVELOPERS_UNION)
     buildout.run("mount", check=True)
     small, *_, big = by_size(buildout)
     buildout.commit(1)

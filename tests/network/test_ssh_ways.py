@@ -16,6 +16,7 @@ from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
 from harness.polling import until
 from harness.production import Production
+from harness.release import DEVELOPERS_UNION
 from harness.sshd import Sshd
 from stacks import is_clean_of
 
@@ -62,14 +63,14 @@ def alone(
     """Make a buildout of the developer without sudo."""
 
     def make(remote: str, ssh_options: str = "") -> Buildout:
-        options: Dict[str, str] = {"remote": remote, "union": "unionfs-fuse", "sudo": "no"}
+        options: Dict[str, str] = {"remote": remote, "union": DEVELOPERS_UNION, "sudo": "no"}
         return make_buildout(developers.alone, {**options, "ssh-options": ssh_options})
 
     return make
 
 
 @pytest.mark.parametrize("kind", ["absolute", "relative"])
-def test_directories_that_are_links_on_production(
+def test_directories_that_are_links_on_production_are_followed_there(
     kind: str, sshd: Sshd, alone: Callable[..., Buildout], production: Production
 ) -> None:
     """An absolute link would lead to a path of this machine if it were followed here."""
@@ -87,7 +88,7 @@ def test_directories_that_are_links_on_production(
 
 
 @pytest.mark.parametrize("way", ["-J {jump}", '-o "ProxyCommand=ssh -W %h:%p {jump}"'])
-def test_over_a_jump_host(
+def test_mount_and_sync_go_over_a_jump_host(
     way: str, make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
 ) -> None:
     sshd, jump = make_sshd(), make_sshd()
@@ -111,7 +112,7 @@ def test_a_jump_host_that_is_gone_is_said(
     is_clean_of(buildout)
 
 
-def test_a_jump_host_that_goes_while_mounted(
+def test_a_jump_host_that_goes_while_mounted_is_said_and_all_is_unmounted(
     make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
 ) -> None:
     sshd, jump = make_sshd(), make_sshd()
@@ -124,7 +125,7 @@ def test_a_jump_host_that_goes_while_mounted(
 
 
 @pytest.mark.parametrize("place", ["", 'of mine, "$HOME"/'])
-def test_a_configuration_and_a_key_of_the_buildout(
+def test_a_configuration_and_a_key_of_the_buildout_are_found(
     place: str,
     sshd: Sshd,
     alone: Callable[..., Buildout],
@@ -226,7 +227,9 @@ def with_agent_only(
         buildout.run("umount", "--lazy")
 
 
-def test_an_agent_below_an_overlay_that_root_mounts(with_agent_only: Buildout, production: Production) -> None:
+def test_an_agent_is_enough_below_an_overlay_that_root_mounts(
+    with_agent_only: Buildout, production: Production
+) -> None:
     buildout = with_agent_only
     refused = buildout.run("mount")
     assert refused.returncode == 1
@@ -242,7 +245,9 @@ def test_an_agent_below_an_overlay_that_root_mounts(with_agent_only: Buildout, p
     is_clean_of(buildout)
 
 
-def test_an_agent_and_a_script_that_is_run_by_sudo(with_agent_only: Buildout, production: Production) -> None:
+def test_a_script_that_is_run_by_sudo_says_how_to_keep_the_agent(
+    with_agent_only: Buildout, production: Production
+) -> None:
     buildout = with_agent_only
 
     def by_sudo(command: str, *options: str, environment: Dict[str, str]) -> tuple[int, str]:

@@ -4,313 +4,210 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Callable, Iterator, List, Optional
+import time
+from itertools import chain
+from typing import Any, Dict, Iterator, NamedTuple, Optional
 
-from cowstorage import cache, production, refresh, settings, stack, trash, union
-from cowstorage.context import Context
-from cowstorage.errors import CowStorageError, PathUnusable, RemoteUnusable, Unfinished, UnionUnusable
-from cowstorage.mounts import read, resolved, top
-from cowstorage.output import human_size
-from cowstorage.plan import Execution, Plan, Step, show
-from cowstorage.system import require_program
-from cowstorage.union.choice import Choice, assumed, choose
+from cowstorage.actions import absent_blobs, compare, fetch, mounting, preflight, preparation, survey
+from cowstorage.actions.context import Context
+from cowstorage.actions.facts import AssumedFacts, Facts
+from cowstorage.actions.plan import Step, show, without_undo
+from cowstorage.actions.survey import Survey
+from cowstorage.part import blob_cache, trash
+from cowstorage.production import look
+from cowstorage.production.look import Production
+from cowstorage.system.output import human_seconds, human_size, local_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be had instead of mounting, and mounting without a network."""
+    """Add what can be had instead of mounting, and mounting without a network."""
     parser.add_argument(
         "--offline", action="store_true", help="without production, where cow-prefetch has fetched all of it"
+    )
+    parser.add_argument(
+        "--production-only", action="store_true", help="production read-only, without unions and without Data.fs"
     )
     parser.add_argument(
         "--check", action="store_true", help="try everything, leave nothing mounted, show what works here"
     )
     parser.add_argument(
-        "--sudoers", action="store_true", help="print the sudoers lines for exactly this part's commands"
+        "--sudoers",
+        action="store_true",
+        help="print sudoers lines for this part's commands; whoever has them can become root",
     )
+
+
+class Todo(NamedTuple):
+    """What there is to do.
+
+    :param mount: anything; else all is mounted as it should be.
+    :param unmount: why what is mounted has to be unmounted before; empty when nothing has.
+    :param lay_again: the unions alone, so that they show what was prefetched.
+    """
+
+    mount: bool
+    unmount: str = ""
+    lay_again: bool = False
 
 
 def run(context: Context) -> int:
     """Mount, or find that all is mounted."""
-    if context.arguments.check or context.arguments.sudoers:
-        from cowstorage import check as checking
+    if context.arguments.sudoers:
+        from cowstorage.actions import sudoers  # start-up
 
-        return checking.sudoers(context) if context.arguments.sudoers else checking.run(context)
-    refuse_unfinished(context)
-    (check_offline if context.arguments.offline else check)(context)
-    pieces = stack.survey(context)
-    state = stack.state_of(pieces)
-    as_wanted = settings.mounted_alike(context.mounted, context.settings) and not context.journal.operation
-    as_wanted = as_wanted and stack.is_offline(context) == context.arguments.offline
-    if state == stack.MOUNTED and as_wanted:
-        context.output.say(f"{context.settings.remote} is mounted already.")
+        return sudoers.show(context)
+    if context.arguments.check:
+        from cowstorage.actions import checkup  # start-up
+
+        return checkup.check(context)
+    if context.arguments.production_only:
+        from cowstorage.actions import production_only  # start-up
+
+        return production_only.mount(context)
+    offline = context.arguments.offline
+    preflight.refuse_unfinished(context)
+    preparation.check(context)
+    (preflight.check_offline if offline else preflight.check)(context)
+    seen = survey.take(context)
+    todo = decide(seen, offline, context.journal.operation, context.journal.is_outdated)
+    if todo.lay_again:
+        return lay_again(context, seen)
+    if not todo.mount:
+        context.output.say(f"{context.settings.remote} is mounted already, with {context.journal.union} on top.")
+        if not context.arguments.dry_run:
+            preparation.run_due(context)
         return 0
     if context.arguments.dry_run:
-        show(dry_plan(context, state), context.runner, context.output)
+        fresh = preparation.is_due(context) or not (context.journal.bases or offline)
+        prepared = preparation.prepare(context) if context.settings.prepare and fresh else ()
+        show(chain(plan(context, seen, todo, AssumedFacts(context)), prepared), context.runner, context.output)
         return 0
-    if state != stack.NOT_MOUNTED:
-        lift(context, state)
-    with context.execution() as execution:
-        mount(context, execution)
-        execution.keep()
+    if todo.unmount:
+        context.output.say(f"What is mounted {todo.unmount}: unmounting it first.")
+    preflight.refuse_in_use(context, seen, with_network=True)
+    begun = time.monotonic()
+    context.run(plan(context, seen, todo, Facts(context)))
+    seconds = time.monotonic() - begun
     trash.empty(context.settings.location, context.runner)
-    summary(context)
+    preparation.run_due(context)
+    summary(context, seconds)
     return 0
 
 
-def refuse_unfinished(context: Context) -> None:
-    """A database in the middle of a change is not shown to Plone.
+def lay_again(context: Context, seen: Survey) -> int:
+    """Lay the unions again, unless something is open, which goes on as before."""
+    from cowstorage.system import in_use  # start-up
 
-    :raises Unfinished: naming the command that finishes it.
+    if context.arguments.dry_run:
+        show(mounting.lay_again(context, seen), context.runner, context.output)
+        return 0
+    is_mounted = f"{context.settings.remote} is mounted already, with {context.journal.union} on top"
+    if in_use.holders([one.target for one in seen.unions], context.daemons):
+        again = context.script("mount")
+        context.output.say(f"{is_mounted}. To read from here what was prefetched, stop your instance and run {again}.")
+        return 0
+    preflight.refuse_in_use(context, seen, with_network=False)
+    context.run(mounting.lay_again(context, seen))
+    context.output.say(f"{is_mounted}, which is laid again: what was prefetched is read from here now.")
+    return 0
+
+
+def decide(seen: Survey, offline: bool, operation: Optional[Dict[str, Any]], outdated: bool = False) -> Todo:
+    """Decide what there is to do.
+
+    :param offline: without production.
+    :param operation: the step that an earlier command was killed in.
+    :param outdated: the unions don't show what was prefetched.
     """
-    unfinished = context.journal.unfinished
-    if unfinished:
-        raise Unfinished(
-            unfinished["command"],
-            f"Run {unfinished['again']} again; or {context.script('rollback')}, which needs no network.",
-        )
+    if seen.state == survey.NOT_MOUNTED:
+        return Todo(mount=True)
+    if seen.state == survey.BROKEN:
+        return Todo(mount=True, unmount="is broken")
+    if operation:
+        return Todo(mount=True, unmount=f"was left by an interrupted {operation['command']}")
+    if not seen.as_configured or seen.offline != offline or seen.alone:
+        return Todo(mount=True, unmount="was made with other options")
+    return Todo(mount=False, lay_again=outdated)
 
 
-def check(context: Context) -> None:
-    """What must be there before anything is touched."""
-    require_program("rsync")
-    problem = context.network.problem(context.settings, context.host)
-    if problem:
-        raise CowStorageError(f"filesystem = {context.settings.filesystem}: {problem}")
-    stack.check_places(context)
-    refuse_others(context)
-    for storage in union.storages(context.settings):
-        stack.check_room(union.layer(context.settings, storage, (), ""))
-    if not context.network.remote:
-        # Local, so it can be looked at before anything is mounted.
-        production.look(context.settings, context.settings.remote, context.developer)
-
-
-def check_offline(context: Context) -> None:
-    """Everything must be here.
-
-    :raises CowStorageError: what is missing.
-    """
-    refuse_others(context)
-    bases = context.journal.bases
-    # Each of 1,000,000 files takes 105 s; cow-prefetch has looked at each.
-    gap = cache.Complete(context.settings).gap(bases, cache.SAMPLES)
-    if not bases or not all(os.path.exists(refresh.paths(context, name).local) for name in bases):
-        gap = "Data.fs is not"
-    if gap:
-        advice = f"Run {context.script('prefetch')} while production can be reached."
-        raise CowStorageError(f"--offline needs everything to be here, but {gap}. {advice}")
-
-
-def refuse_others(context: Context) -> None:
-    """Another buildout's directories are left alone.
-
-    :raises PathUnusable: ``location`` is another's, or its unions lie where ours belong.
-    """
-    made = context.journal.mounted
-    if made:
-        theirs, ours = str(made["settings"]["directory"]), context.settings.directory
-        location = os.path.join(theirs, str(made["settings"]["location"]))
-        # A buildout that was moved has left nothing where it was; a copied one has a location of its own.
-        is_another = os.path.isdir(theirs) and not os.path.samefile(theirs, ours) and os.path.isdir(location)
-        if is_another and os.path.samefile(location, context.settings.location):
-            raise PathUnusable(location, f"is used by the buildout {theirs}. Set location to another directory.")
-    elif not context.journal.operation:
-        now = read()
-        for storage, target in stack.union_targets(context.settings):
-            if union.ours(top(now, target)):
-                raise PathUnusable(
-                    target,
-                    "is mounted already, and not by this part: by another buildout with the same directories. "
-                    f"Run cow-umount there, or set {storage.replace('storage', '-storage')} here.",
-                )
-
-
-def lift(context: Context, state: str) -> None:
-    """Take away mounts that are broken or were made with other settings."""
-    made_with = context.mounted or context.settings
-    reason = "is broken" if state == stack.BROKEN else "was made with other options"
-    if state == stack.MOUNTED and context.journal.operation:
-        reason = f"was left by an interrupted {context.journal.operation['command']}"
-    context.output.say(f"What is mounted {reason}: unmounting it first.")
-    stack.refuse_in_use(context, made_with, with_network=True)
-    execution = context.execution()
-    execution.run(stack.lift_unions(context, made_with))
-    execution.run(stack.detach(context, made_with))
-
-
-def dry_plan(context: Context, state: str) -> Plan:
-    """What would be run, as far as it can be told without running it."""
-    if state != stack.NOT_MOUNTED:
-        made_with = context.mounted or context.settings
-        yield from stack.lift_unions(context, made_with)
-        yield from stack.detach(context, made_with)
-    if not context.arguments.offline:
-        yield from stack.attach(context)
-    choice = assumed(context, stack.lowers(context, "blobstorage"))
-    if context.settings.union == "auto":
-        yield Step(f"union = auto: each union would be tried here; shown is the first candidate, {choice.union.name}")
-    names = list(context.settings.storages) or list(context.journal.bases) or ["Data.fs"]
-    findings = [
-        refresh.Finding(name, refresh.MISSING, None, 0)
-        for name in names
-        if context.settings.file_storage and not os.path.exists(refresh.paths(context, name).local)
-    ]
-    if findings:
-        seen = production.Production({}, {finding.name: 0 for finding in findings}, None)
-        yield from refresh.plan(context, findings, seen)
-    yield from stack.merge(context, choice.union, None)
-
-
-def mount(context: Context, execution: Execution) -> None:
-    """All of it, from nothing mounted."""
+def plan(context: Context, seen: Survey, todo: Todo, facts: Facts) -> Iterator[Step]:
+    """Yield the steps that mount everything."""
     offline = context.arguments.offline
-    note_mounted(context, production.NOTHING, None, offline)
+    if mounting.has_lost_production(seen) and not offline:
+        yield from mounting.mount_production_below(context, seen)
+    else:
+        if todo.unmount:
+            yield from without_undo(mounting.unmount_all(context, seen.made_with))
+        yield mounting.note_mounted(context, look.NOTHING, offline=offline)
+        if not offline:
+            yield from mounting.mount_production(context)
+    production = remembered(context) if offline else facts.production()
+    choice = facts.union(production)
     if not offline:
-        execution.run(stack.attach(context))
-    seen = remembered(context) if offline else look(context)
-    choice = chosen(context, lambda: choose(context, stack.lowers(context, "blobstorage"), seen.sample))
-    for name, reason in choice.tried:
-        context.output.detail(f"Passed over {name}: {reason}")
-    if context.settings.file_storage and not offline:
-        warn_of_another_state(context, seen)
-        execution.run(first_fetch(context, seen))
-    lay(context, execution, seen, choice, offline)
+        yield from first_fetch(context, production, facts)
+    for remark in facts.remarks:
+        yield Step(remark)
+    yield mounting.note_mounted(context, production, choice.union.name, choice.tried, offline)
+    yield from mounting.mount_unions(context, choice.union, production)
 
 
-def chosen(context: Context, choosing: Callable[[], Choice]) -> Choice:
-    """The union that works here; that none does may be the network's fault.
-
-    :raises RemoteUnusable, UnionUnusable: which of the two it is.
-    """
-    try:
-        return choosing()
-    except UnionUnusable as error:
-        raise stack.connection_lost(context) or error from None
+def remembered(context: Context) -> Production:
+    """Return what is known of production without asking it."""
+    return look.NOTHING._replace(storages={name: size for name, (size, _) in context.journal.bases.items()})
 
 
-def look(context: Context, known: Optional[str] = None) -> production.Production:
-    """Production, through its mount; a cache that is laid out otherwise is of no use any more.
-
-    :param known: see ``production.look``.
-    """
-    root = context.network.root(context.settings, context.host)
-    seen = production.look(context.settings, root, context.developer, known=known)
-    cache.match(context.settings, os.path.join(root, context.settings.remote_blob_storage), context.runner)
-    return seen
-
-
-def remembered(context: Context) -> production.Production:
-    """What is known of production without asking it."""
-    return production.Production({name: size for name, (size, _) in context.journal.bases.items()}, {}, None)
-
-
-def note_mounted(
-    context: Context, seen: production.Production, choice: Optional[Choice], offline: bool = False
-) -> None:
-    """Write down how the mounts are made, before they are, so that whatever happens they can be taken away."""
-    context.journal.mounted = {
-        "settings": settings.to_script(context.settings),
-        "union": choice.union.name if choice else "",
-        "tried": [list(pair) for pair in choice.tried] if choice else [],
-        "sample": seen.sample,
-        "storages": sorted(seen.storages),
-        "hidden": [],
-        "offline": offline,
-    }
-    context.save()
-
-
-def warn_of_another_state(context: Context, seen: production.Production) -> None:
-    """Production no longer has all BLOBs of the local database where its own is no later state of the same."""
-    names = [name for name in sorted(context.journal.bases) if name in seen.storages]
-    for finding in refresh.find(context, names, seen):
-        if finding.base is None or finding.state not in (refresh.PACKED, refresh.REPLACED):
+def first_fetch(context: Context, production: Production, facts: Facts) -> Iterator[Step]:
+    """Yield the steps that fetch the FileStorages where there are none yet, or a first fetch was cut off."""
+    others = facts.lost_blobs(production)
+    gone = absent_blobs.count(context) if others else None
+    for lost in others:
+        why = lost.remark or "it was packed since, and what was deleted there is gone"
+        if lost.state == compare.PACKED and gone and not gone.gone and gone.looked_at == gone.needed:
             continue
-        why = finding.remark or "it was packed since, and what was deleted there is gone"
         context.output.warn(
-            f"production's {finding.name} is not what was fetched before: {why}. "
-            f"BLOBs may be missing here until {context.script('sync')}, which drops local changes."
+            f"production's {lost.name} is not what was fetched before: {why}. "
+            f"{gone or 'BLOBs may be missing here'}: Plone says FileNotFoundError or POSKeyError, "
+            f"until {context.script('sync')}, which drops local changes."
         )
-
-
-def first_fetch(context: Context, seen: production.Production) -> Iterator[Step]:
-    """Fetch the FileStorages when there are none (any more), or a first fetch was cut off; one base for all."""
-    names = production.chosen(context.settings, seen)
-    strange = [
-        name
-        for name in names
-        if name not in context.journal.bases and os.path.exists(refresh.paths(context, name).local)
-    ]
-    here = [name for name in context.journal.bases if os.path.exists(refresh.paths(context, name).local)]
-    if strange or (context.journal.synced and here):
+    if not context.settings.file_storage or not fetch.is_first(context, look.chosen(context.settings, production)):
         return
-    findings = refresh.find(context, names, seen)
-    refresh.check_space(context, findings)
-    total = sum(finding.moves for finding in findings)
-    context.output.say(f"Fetching {', '.join(names)}: {human_size(total)}")
-    yield from refresh.plan(context, findings, seen)
-    yield Step("Remember what was fetched", action=lambda: refresh.remember_sync(context))
+    findings = facts.findings(production)
+    fetch.check_space(context, findings)
+    if not context.arguments.dry_run:
+        total = human_size(sum(finding.moves for finding in findings))
+        context.output.say(f"Fetching {', '.join(finding.name for finding in findings)}: {total}")
+    yield from fetch.plan(context, findings, production)
+    yield fetch.note_synced(context)
 
 
-def lay(
-    context: Context, execution: Execution, seen: production.Production, choice: Choice, offline: bool = False
-) -> None:
-    """The unions, proven, with what was not fetched hidden."""
-    note_mounted(context, seen, choice, offline)
-    execution.run(stack.merge(context, choice.union, seen.sample))
-    if context.settings.file_storage:
-        execution.run(hiding(context, sorted(seen.storages)))
+def states(context: Context) -> Iterator[str]:
+    """Yield of each FileStorage which state of production's it has, and what is local in it."""
+    from cowstorage.actions import local_changes  # start-up
+
+    changes = {change.name: change for change in local_changes.changes(context)}
+    of = f" of {local_time(context.journal.synced)}" if context.journal.synced else ""
+    for name, base in sorted(context.journal.base_positions().items()):
+        change = changes.get(name)
+        local = f", and {change}" if change and (change.size or change.transactions is None) else ""
+        yield f"{name}: production's{of}, {human_size(base.size)}{local}"
 
 
-def lay_again(context: Context, execution: Execution) -> None:
-    """The unions as they were before, without a look at production.
-
-    :raises CowStorageError: the journal doesn't say how they were.
-    """
-    made = context.journal.mounted or {}
-    if not made.get("union"):
-        raise CowStorageError(f"How the unions were laid is not known. Run {context.script('mount')}.")
-    execution.run(stack.merge(context, union.get(made["union"]), made["sample"]))
-    if context.settings.file_storage:
-        execution.run(hiding(context, made["storages"]))
-
-
-def hiding(context: Context, storages: List[str]) -> Iterator[Step]:
-    """See ``hide``."""
-    yield Step("Hide FileStorages that were not fetched", action=lambda: hide(context, storages))
-
-
-def hide(context: Context, storages: List[str]) -> None:
-    """Take each FileStorage that has no local copy out of sight, through the union.
-
-    Opened by accident it would be copied up whole, live, and perhaps torn.
-    """
-    now = read()
-    merged = resolved(str(context.settings.file_storage), now)
-    if not union.ours(top(now, merged)):
-        raise RemoteUnusable(merged, "shows no union any more.")
-    hidden = [name for name in storages if not os.path.exists(refresh.paths(context, name).local)]
-    for name in hidden:
-        if os.path.lexists(os.path.join(merged, name)):
-            os.unlink(os.path.join(merged, name))
-    if context.journal.mounted:
-        context.journal.mounted["hidden"] = hidden
-        context.save()
-
-
-def summary(context: Context) -> None:
-    """What is there now, and what to do next."""
-    journal, part = context.journal, context.settings
-    kind = (journal.mounted or {}).get("union", "")
-    how = "served from here, without a network" if stack.is_offline(context) else "mounted, read-only"
-    context.output.say(f"{part.remote} is {how}, with {kind} on top.")
-    if cache.suffices(part, journal.bases):
+def summary(context: Context, seconds: float) -> None:
+    """Say what is there now, whose state it is, and what to do next."""
+    journal, settings = context.journal, context.settings
+    how = "served from here, without a network" if journal.is_offline else "mounted, read-only"
+    context.output.say(f"{settings.remote} is {how}, with {journal.union} on top. ({human_seconds(seconds)})")
+    for line in states(context):
+        context.output.say(f"  {line}")
+    if blob_cache.suffices(settings, journal.bases):
         context.output.say("  Every BLOB is local: Plone asks nothing of production.")
-    for _, target in stack.union_targets(part):
-        context.output.say(f"  {target}: writes stay in {os.path.basename(target)}.prod")
+    for _, target in survey.union_targets(settings):
+        shown = os.path.relpath(target, settings.directory)
+        context.output.say(f"  {shown}: writes stay in {os.path.basename(target)}.prod")
     for name in (journal.mounted or {}).get("hidden", ()):
         context.output.warn(
             f"{name} of production was not fetched and is hidden. "
             f"To have it, name it in storages (or leave storages out) and run {context.script('sync')}."
         )
-    context.output.say(f"Next: start your instance. Back to a clean state: {context.script('sync')}")
+    back = f"Back to what was fetched: {context.script('rollback')}, to production as it is: {context.script('sync')}"
+    context.output.say(f"Next: start your instance. {back}")

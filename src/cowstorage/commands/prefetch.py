@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import re
 import tempfile
@@ -11,27 +13,31 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Iterator, Tuple
 
-from cowstorage import cache, in_use, mounts, prefetching, stack, trash
-from cowstorage.commands import mount as mounting
-from cowstorage.context import Context
+from cowstorage.actions import absent_blobs, prefetch, preflight, survey
+from cowstorage.actions.context import Context
+from cowstorage.actions.mounting import lay_again, production_mounted, unions_unmounted
+from cowstorage.actions.prefetch import Comparison, Selection
 from cowstorage.errors import CowStorageError, PathUnusable, SettingsError
-from cowstorage.output import counted, human_size, human_span, table
-from cowstorage.prefetching import Production, Selection, Survey
-from cowstorage.settings import parse_size
-
-# Left over on the file system of the cache.
-RESERVE = 50_000_000
+from cowstorage.part import blob_cache, trash
+from cowstorage.production.blob_source import BlobSource
+from cowstorage.system import in_use
+from cowstorage.system.output import counted, human_size, human_span, parse_size, table
+from cowstorage.system.programs import shell_line
+from cowstorage.system.room import RESERVE, free_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which BLOBs, and what else can be done with the cache."""
+    """Add which BLOBs, and what else can be done with the cache."""
     parser.add_argument("--max-size", type=_size, metavar="SIZE", help="only BLOBs of up to SIZE, such as 1M")
     parser.add_argument("--limit", type=_size, metavar="SIZE", help="no more than SIZE in this run, the newest first")
     parser.add_argument("--newer-than", type=_date, metavar="DATE", help="only BLOBs since then: 2026-01-31, or 90d")
     parser.add_argument("--history", action="store_true", help="earlier revisions, too: what undo wants")
+    parser.add_argument("--read", action="store_true", help="only what was read over sshfs before, in its newest state")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="show what is in the cache, and fetch nothing")
     other.add_argument("--clear", action="store_true", help="delete the cache")
+    other.add_argument("--missing", action="store_true", help="list the BLOBs that production lacks; fetch nothing")
+    parser.add_argument("--json", action="store_true", help="with --missing: for scripts")
 
 
 def _size(text: str) -> int:
@@ -42,8 +48,8 @@ def _size(text: str) -> int:
 
 
 def _date(text: str) -> str:
-    """The first tid of a day, or of that many days ago."""
-    from persistent.TimeStamp import TimeStamp
+    """Return the first tid of a day, or of that many days ago."""
+    from persistent.TimeStamp import TimeStamp  # start-up
 
     days = re.fullmatch(r"(\d+)d", text)
     try:
@@ -59,94 +65,167 @@ def run(context: Context) -> int:
     arguments = context.arguments
     if arguments.list:
         return show(context)
-    mounting.refuse_unfinished(context)
+    preflight.refuse_unfinished(context)
     if arguments.clear:
         return clear(context)
     if not context.journal.bases:
         raise CowStorageError(f"No local Data.fs tells which BLOBs to fetch. Run {context.script('mount')}.")
-    selection = Selection(arguments.max_size, arguments.limit, arguments.newer_than or "", arguments.history)
-    # In the place that the next run clears, for one that is killed.
-    directory = None if arguments.dry_run else prefetching.clean_incoming(context)
-    with reachable(context), tempfile.TemporaryDirectory(dir=directory) as scratch:
-        production, place = Production(context), prefetching.lists(scratch)
-        layout = production.layout(scratch)
+    preflight.check_rsync()
+    if arguments.missing:
+        return show_missing(context)
+    selection = Selection(
+        arguments.max_size, arguments.limit, arguments.newer_than or "", arguments.history, arguments.read
+    )
+    remote = source_of(context).source.remote
+    if arguments.dry_run and remote:
+        return show_commands(context, selection)
+    with production_mounted(context, needed=not remote), scratch_directory(context) as scratch:
+        source, lists = source_of(context), prefetch.lists_in(scratch)
+        layout = source.layout(scratch)
         if not arguments.dry_run:
-            prefetching.prepare(context, layout)
-        found = prefetching.survey(context, place, selection, production, layout)
+            prefetch.prepare(context, layout)
+        found = prefetch.compare(context, lists, selection, source, layout)
         report(context, found)
         if arguments.dry_run:
+            context.output.result("# They are copied from the mount, not by a command.")
             return 0
         evict(context, found)
-        fetch(context, production, place, found)
-        complete = settle(context, place, found)
-    prefetching.clean_incoming(context)
+        if found.wanted:
+            note_outdated(context)
+        fetch(context, source, lists, found)
+        # Of what was never read it is not known whether it is here.
+        complete = not selection.read and settle(context, lists, found)
+    prefetch.clean_incoming(context)
     finish(context, found, complete)
     return 0
 
 
 @contextmanager
-def reachable(context: Context) -> Iterator[None]:
-    """Production mounted for the time, where it is read through the mount and isn't there yet."""
-    now, targets = mounts.read(), stack.network_targets(context, context.settings)
-    if Production(context).source.remote or all(mounts.top(now, os.path.realpath(target)) for target in targets):
-        yield
-        return
+def scratch_directory(context: Context) -> Iterator[str]:
+    """Make the directory of the lists: a dry run's is elsewhere, since it changes nothing of the part's."""
     if context.arguments.dry_run:
-        raise CowStorageError(f"Production has to be looked at, and is not mounted. Run {context.script('mount')}.")
-    context.execution().run(stack.attach(context))
-    try:
-        yield
-    finally:
-        context.execution().run(stack.detach(context, context.settings))
+        with tempfile.TemporaryDirectory() as scratch:
+            yield scratch
+        return
+    prefetch.clean_incoming(context)
+    os.mkdir(prefetch.lists_directory(context), 0o700)
+    yield prefetch.lists_directory(context)
 
 
-def report(context: Context, found: Survey) -> None:
-    """The numbers."""
+def show_missing(context: Context) -> int:
+    """Print the BLOBs that the database refers to and neither production nor this machine has."""
+    remote = source_of(context).source.remote
+    with production_mounted(context, needed=not remote), tempfile.TemporaryDirectory() as scratch:
+        source, lists = source_of(context), prefetch.lists_in(scratch)
+        found = absent_blobs.find(context, lists, source, source.layout(scratch), context.arguments.history)
+    if context.arguments.json:
+        context.output.result(json.dumps([one.as_data() for one in found], indent=1))
+        return 0
+    rows = [
+        (f"0x{one.oid.hex()}", one.tid, one.referrer.kind or "?" if one.referrer else "no object refers to it")
+        for one in found
+    ]
+    for line in table([("OID", "TID", "REFERRED TO BY"), *rows]) if rows else ():
+        context.output.result(line)
+    context.output.result(f"Not on production, nor here: {counted(len(found), 'BLOB')}.")
+    return 0
+
+
+def show_commands(context: Context, selection: Selection) -> int:
+    """Print what is needed and here, and the commands that ask production for the rest and fetch it; run none."""
+    found = prefetch.foretell(context, selection)
+    report(context, found)
+    scratch = prefetch.lists_directory(context)
+    lists = prefetch.lists_in(scratch)
+    marker, sizes, wanted = source_of(context).commands(scratch, lists.missing, lists.wanted)
+    steps = [("Ask production how its BLOBs are laid out", marker)]
+    missing = found.needed - found.cached
+    if missing:
+        context.output.result(
+            f"# {counted(missing, 'BLOB')} to ask for. Which of them production has, and how big, is not known without "
+            f"asking it. The lists of names are made in {scratch}, by {context.script('prefetch')} alone."
+        )
+        steps += [("Ask for the sizes of what is not here", sizes), ("Fetch what is wanted of it", wanted)]
+    for title, command in steps:
+        context.output.result(f"# {title}")
+        context.output.result(shell_line(command, context.runner.sudo, context.runner.euid))
+    return 0
+
+
+def source_of(context: Context) -> BlobSource:
+    """Return production's BLOB directory, as files are fetched from it."""
+    incoming = blob_cache.cache_paths(context.settings).incoming
+    return BlobSource(context.filesystem, incoming, context.runner, context.output.detail)
+
+
+def report(context: Context, found: Comparison) -> None:
+    """Say how many BLOBs are needed, here, and to be fetched."""
     say = context.output.result if context.arguments.dry_run else context.output.say
     here = f"{found.cached:,} are here, {human_size(found.cached_size)}"
-    say(f"The database refers to {counted(found.needed, 'BLOB')}; {here}.")
+    if context.arguments.read:
+        be = "is" if found.needed == 1 else "are"
+        say(f"{counted(found.needed, 'BLOB')} of those that were read {be} in use; {here}.")
+    else:
+        say(f"The database refers to {counted(found.needed, 'BLOB')}; {here}.")
     if found.absent:
-        say(f"Not on production: {found.absent:,}. It was packed since ({context.script('sync')}), or has lost them.")
+        say(
+            f"Not on production: {found.absent:,}. It was packed since ({context.script('sync')}), or has lost them: "
+            f"{context.script('prefetch')} --missing lists them."
+        )
     if found.missing:
         say(f"To fetch: {found.wanted:,} of {counted(found.missing, 'missing BLOB')}, {human_size(found.wanted_size)}.")
 
 
-def evict(context: Context, found: Survey) -> None:
+def evict(context: Context, found: Comparison) -> None:
     """Make room for newer BLOBs where ``cache-size`` says so; nothing is taken from below a union."""
     limit = context.settings.cache_size
     if limit is None:
         return
-    old = [path for path, tid, size in cache.files(context.settings) if tid < found.evicted_before or size > limit]
+    old = [path for path, tid, size in blob_cache.files(context.settings) if tid < found.evicted_before or size > limit]
     if not old:
         return
-    cache.Complete(context.settings).forget()
-    with unions_away(context):
+    blob_cache.Complete(context.settings).forget()
+    with unions_unmounted(context):
         for path in old:
             os.unlink(path)
     context.output.say(f"Dropped {counted(len(old), 'old BLOB')}, since cache-size allows no more.")
 
 
-def fetch(context: Context, production: Production, place: prefetching.Lists, found: Survey) -> None:
-    """All that is wanted, each file checked against the size that production tells."""
-    top = os.path.dirname(cache.paths(context.settings).blobs)
-    status = os.statvfs(top)
-    if found.wanted_size + RESERVE > status.f_bavail * status.f_frsize:
-        free = human_size(status.f_bavail * status.f_frsize)
-        raise PathUnusable(top, f"has no room: {free} are free. Use --limit or --max-size, or set location.")
-    owner, begun = prefetching.owner_of(context), time.monotonic()
+def note_outdated(context: Context) -> None:
+    """Note in the journal that the present unions won't show what is fetched, until they are laid again."""
+    if context.journal.mounted:
+        context.journal.mounted["outdated"] = True
+        context.save()
+
+
+def fetch(context: Context, source: BlobSource, lists: prefetch.Lists, found: Comparison) -> None:
+    """Fetch all that is wanted, each file checked against the size that production tells.
+
+    :raises PathUnusable: there is no room.
+    """
+    top = os.path.dirname(blob_cache.cache_paths(context.settings).blobs)
+    free = free_bytes(top)
+    if found.wanted_size + RESERVE > free:
+        raise PathUnusable(
+            top, f"has no room: {human_size(free)} are free. Use --limit or --max-size, or set location."
+        )
+    begun = time.monotonic()
     count = moved = refused = 0
 
     def came(bytes_: int, relative: str) -> None:
         nonlocal count, moved, refused
-        if not cache.adopt(context.settings, relative, bytes_, owner):
+        # All of them together are no more than production has told before; what isn't kept takes no room.
+        if moved + bytes_ > found.wanted_size or not blob_cache.adopt(context.settings, relative, bytes_):
             refused += 1
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(source.incoming, relative))
             return
         count, moved = count + 1, moved + bytes_
         context.output.progress(pace(count, moved, found, time.monotonic() - begun))
 
     if found.wanted:
         try:
-            production.fetch(place.wanted, came)
+            source.fetch(lists.wanted, came, found.largest)
         finally:
             context.output.progress_done()
             context.output.say(f"Fetched {counted(count, 'BLOB')}, {human_size(moved)}.")
@@ -154,102 +233,86 @@ def fetch(context: Context, production: Production, place: prefetching.Lists, fo
         context.output.warn(f"{counted(refused, 'BLOB')} came with another size than production has: not kept.")
 
 
-def pace(count: int, moved: int, found: Survey, seconds: float) -> str:
-    """How far it is, how fast, and how long it will take."""
+def pace(count: int, moved: int, found: Comparison, seconds: float) -> str:
+    """Return a line that tells how far the fetching is, how fast, and how long it will take."""
     rate = moved / (seconds or 1)
     left = human_span((found.wanted_size - moved) / rate) if rate else "?"
     done = f"{human_size(moved)} of {human_size(found.wanted_size)}"
     return f"{count:,} of {found.wanted:,} BLOBs, {done}, {human_size(rate)}/s, {left} left"
 
 
-def settle(context: Context, place: prefetching.Lists, found: Survey) -> bool:
-    """Write down whether all is here now; nothing but a look at the files counts."""
+def settle(context: Context, lists: prefetch.Lists, found: Comparison) -> bool:
+    """Write down whether all is here now, and return that; nothing but a look at the files counts."""
     settings, gaps = context.settings, 0
 
     def here() -> Iterator[Tuple[int, str]]:
         nonlocal gaps
-        with open(place.needed, encoding="ascii") as names:
+        with open(lists.needed, encoding="ascii") as names:
             for line in names:
                 relative = line.rstrip("\n")
-                there = cache.size_of(settings, relative)
+                there = blob_cache.size_of(settings, relative)
                 if there is None:
                     gaps += 1
                 else:
                     yield there, relative
 
-    state = cache.Complete(settings)
+    state = blob_cache.Complete(settings)
     state.write(context.journal.bases, here())
     if gaps > found.absent:
         state.forget()
     return gaps <= found.absent
 
 
-def finish(context: Context, found: Survey, complete: bool) -> None:
-    """Have the unions show what came, and say what is now."""
+def finish(context: Context, found: Comparison, complete: bool) -> None:
+    """Have the unions show what came, and say what to do next."""
     if complete:
         context.output.say(f"Everything is here: {context.script('mount')} --offline does without the network.")
-    pieces = [piece for piece in stack.survey(context, probe=False) if piece.name != "network" and piece.mount]
-    if not pieces or not found.wanted:
+    seen = survey.take(context, probe=False)
+    if not seen.has_unions or not found.wanted:
         return
-    if in_use.holders([piece.target for piece in pieces]):
-        again = f"{context.script('umount')} and {context.script('mount')}"
-        context.output.say(f"The database is in use: stop it, and run {again}; then all this is read from the cache.")
+    if in_use.holders([one.target for one in seen.unions if one.mount], context.daemons):
+        again = context.script("mount")
+        if context.made_with.filesystem == "sshfs" and context.made_with.read_through:
+            context.output.say(f"All this is read from the cache from now on; after {again} it needs no sshfs, either.")
+        else:
+            context.output.say(
+                f"The database is in use: stop it, and run {again}; then all this is read from the cache."
+            )
         return
-    with unions_away(context):
-        pass
+    context.run(lay_again(context, seen))
     trash.empty(context.settings.location, context.runner)
-
-
-@contextmanager
-def unions_away(context: Context) -> Iterator[None]:
-    """The unions lifted for the time, and laid again: a union doesn't see what changes below it.
-
-    :raises InUse: naming the processes.
-    """
-    made_with = context.mounted or context.settings
-    had = any(piece.name != "network" and piece.mount for piece in stack.survey(context, made_with, probe=False))
-    if had:
-        stack.refuse_in_use(context, made_with, with_network=False)
-        context.execution().run(stack.lift_unions(context, made_with))
-    try:
-        yield
-    finally:
-        if had:
-            with context.execution() as execution:
-                mounting.lay_again(context, execution)
-                execution.keep()
 
 
 def clear(context: Context) -> int:
     """Delete the cache, in the background."""
-    place = cache.paths(context.settings)
+    cache = blob_cache.cache_paths(context.settings)
     if context.arguments.dry_run:
-        commands = trash.aside(place.blobs, context.settings.location)
+        commands = trash.aside(cache.blobs, context.settings.location)
         context.output.result("\n".join(" ".join(command.argv) for command in commands))
         return 0
-    if stack.is_offline(context):
+    if context.journal.is_offline:
         raise CowStorageError(f"It is mounted offline, from this very cache. Run {context.script('umount')} first.")
-    with unions_away(context):
-        cache.clear(context.settings, context.runner)
+    with unions_unmounted(context):
+        blob_cache.clear(context.settings, context.runner)
     trash.empty(context.settings.location, context.runner)
     context.output.say("The BLOB cache is deleted.")
     return 0
 
 
 def show(context: Context) -> int:
-    """What is in the cache."""
-    settings, place = context.settings, cache.paths(context.settings)
+    """Print what is in the cache."""
+    settings, cache = context.settings, blob_cache.cache_paths(context.settings)
     count = total = 0
-    if cache.exists(settings):
-        for _, _, bytes_ in cache.files(settings):
+    if blob_cache.exists(settings):
+        for _, _, bytes_ in blob_cache.files(settings):
             count, total = count + 1, total + bytes_
-    gap = cache.Complete(settings).gap(context.journal.bases)
+    gap = blob_cache.Complete(settings).gap(context.journal.bases)
     rows = [
         ("BLOBs", f"{count:,}"),
         ("size", human_size(total)),
         ("cache-size", human_size(settings.cache_size) if settings.cache_size is not None else "no limit"),
         ("complete", f"no: {gap}" if gap else "yes"),
-        ("directory", place.blobs),
+        ("directory", cache.blobs),
     ]
     for line in table(rows):
         context.output.result(line)

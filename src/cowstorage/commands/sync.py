@@ -3,186 +3,210 @@
 from __future__ import annotations
 
 import argparse
-from typing import Iterator, List, Optional
+import time
+from functools import partial
+from itertools import chain
+from typing import Iterator, List, NamedTuple, Optional
 
-from cowstorage import local, production, refresh, reset, savepoints, stack, trash, union
-from cowstorage.commands import mount as mounting
-from cowstorage.context import Context
-from cowstorage.output import confirm, human_size
-from cowstorage.plan import Execution, Step, chain, show
-from cowstorage.refresh import Finding
-from cowstorage.settings import mounted_alike
-from cowstorage.union.choice import Choice, choose
+from cowstorage.actions import (
+    compare,
+    drop,
+    fetch,
+    local_changes,
+    mounting,
+    preflight,
+    preparation,
+    savepoints,
+    survey,
+)
+from cowstorage.actions.choose_union import Choice
+from cowstorage.actions.compare import Finding
+from cowstorage.actions.context import Context
+from cowstorage.actions.facts import AssumedFacts, Facts
+from cowstorage.actions.plan import Plan, Step, show, without_undo
+from cowstorage.actions.survey import Survey
+from cowstorage.database.format import PYTHONS
+from cowstorage.part import trash
+from cowstorage.part.journal import Journal
+from cowstorage.production import look
+from cowstorage.production.look import Production
+from cowstorage.system.output import human_seconds, human_size
+from cowstorage.union import kinds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None of its own."""
+    """Add nothing: ``--yes`` and ``--dry-run`` are common to all."""
+
+
+class Todo(NamedTuple):
+    """What there is to do, decided before anything is touched.
+
+    :param mount_network: production is mounted anew, or for the first time.
+    :param unmount_first: unions and production are unmounted before that.
+    :param mount_unions: the unions are mounted again at the end.
+    :param unmount_network: production is unmounted at the end, since nothing of the part was mounted.
+    :param union: the union that lies there now and need not be tried again.
+    """
+
+    mount_network: bool
+    unmount_first: bool
+    mount_unions: bool
+    unmount_network: bool
+    union: Optional[str]
 
 
 def run(context: Context) -> int:
     """Look first, ask, and only then let go of anything."""
-    mounting.check(context)
+    preflight.check(context)
+    preparation.check(context)
+    seen = survey.take(context)
+    todo = decide(seen, context.journal, context.filesystem.caches_attributes)
+    losses = losses_of(context)
+    findings: List[Finding] = []
     if context.arguments.dry_run:
-        show(dry_plan(context), context.runner, context.output)
+        for line in losses:
+            context.output.result(f"# This would be dropped, after a question: {line}")
+        prepared = preparation.prepare(context) if context.settings.prepare and todo.mount_unions else ()
+        steps = plan(context, seen, todo, AssumedFacts(context), findings)
+        show(chain(steps, prepared), context.runner, context.output)
         return 0
-    made_with = context.mounted or context.settings
-    pieces = stack.survey(context)
-    stack.refuse_in_use(context, made_with, with_network=False)
-    had_network = any(piece.name == "network" and piece.mount for piece in pieces)
-    unfinished = context.journal.unfinished or {}
-    had_unions = any(piece.name != "network" and piece.mount for piece in pieces) or bool(unfinished.get("mounted"))
-    agree(context, [] if context.journal.unfinished else losses(context), "This drops:")
-    sample = (context.journal.mounted or {}).get("sample")
-    choice = laid(context, pieces)
-    with context.execution() as execution:
-        renew(context, execution, pieces)
-        seen = mounting.look(context, sample)
-        findings = compare(context, seen)
-        agree(context, oddities(findings), "Production is not what was fetched before:")
-        if had_unions and choice is None:
-            choice = mounting.chosen(context, lambda: renewed_choice(context, seen))
-        # From here on the old state is given up: what fails is finished by the same command again.
-        context.begin(f"bin/{context.command}", had_unions)
-        execution.keep()
-        # Not to be undone: that would show a database that is half the old one, half the new.
-        context.execution().run(chain(stack.lift_unions(context, made_with), drop(context)))
-        context.execution().run(fetch(context, findings, seen))
-        context.finish()
-        if choice:
-            mounting.lay(context, execution, seen, choice)
-            execution.keep()
-    if not had_unions and not had_network:
-        context.execution().run(stack.detach(context, context.settings))
-        context.journal.mounted = None
-        context.save()
+    preflight.refuse_in_use(context, seen, with_network=todo.unmount_first)
+    local_changes.agree(context, losses, "This drops:")
+    begun = time.monotonic()
+    context.run(plan(context, seen, todo, Facts(context), findings))
     trash.empty(context.settings.location, context.runner)
-    summary(context, findings, had_unions)
+    if todo.mount_unions:
+        preparation.run_due(context)
+    summary(context, findings, todo.mount_unions, bool(losses), time.monotonic() - begun)
     return 0
 
 
-def renew(context: Context, execution: Execution, pieces: List[stack.Piece]) -> None:
-    """The network mount, made anew where it is broken, shows another remote, or would hide what is new there."""
-    network = [piece for piece in pieces if piece.name == "network"]
-    sound = all(piece.state == stack.MOUNTED for piece in network)
-    fresh = not context.network.keeps_old_news and not stack.is_offline(context)
-    if sound and fresh and mounted_alike(context.mounted, context.settings):
-        return
-    made_with = context.mounted or context.settings
-    if any(piece.mount for piece in pieces):
-        stack.refuse_in_use(context, made_with, with_network=True)
-        execution.run(chain(stack.lift_unions(context, made_with), stack.detach(context, made_with)))
-    if not any(piece.name != "network" and piece.mount for piece in pieces):
-        mounting.note_mounted(context, production.NOTHING, None)
-    execution.run(stack.attach(context))
+def decide(seen: Survey, journal: Journal, caches_attributes: bool) -> Todo:
+    """Decide what there is to do.
 
-
-def compare(context: Context, seen: production.Production) -> List[Finding]:
-    """Each FileStorage against production's, with room for what is to be fetched."""
-    if not context.settings.file_storage:
-        return []
-    findings = refresh.find(context, production.chosen(context.settings, seen), seen)
-    refresh.check_space(context, findings)
-    return findings
-
-
-def losses(context: Context) -> List[str]:
-    """What is dropped, a line each."""
-    return local.losses(context) + [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
-
-
-def oddities(findings: List[Finding]) -> List[str]:
-    """Where production's database is not a later state of the one that was fetched before."""
-    return [f"{finding.name}: {finding.remark}" for finding in findings if finding.state == refresh.REPLACED]
-
-
-def agree(context: Context, lines: List[str], heading: str) -> None:
-    """Name it, and ask.
-
-    :raises Refused: nobody agreed.
+    :param caches_attributes: production's mount shows names and sizes of earlier.
     """
-    if not lines:
-        return
-    text = "\n".join([heading, *(f"  {line}" for line in lines)])
-    confirm(text, context.arguments.yes, context.host.interactive)
-    if context.arguments.yes:
-        context.output.say(text)
+    unfinished = journal.unfinished or {}
+    has_unions = seen.has_unions or bool(unfinished.get("mounted"))
+    up_to_date = seen.network_is_sound and seen.as_configured and not seen.offline and not caches_attributes
+    # A union that others were passed over for may have become the second best.
+    is_best = seen.state == survey.MOUNTED and seen.as_configured and not (journal.mounted or {}).get("tried")
+    return Todo(
+        mount_network=not up_to_date,
+        unmount_first=not up_to_date and (seen.has_unions or seen.has_network),
+        mount_unions=has_unions,
+        unmount_network=not has_unions and not seen.has_network,
+        union=journal.union if is_best and journal.union in kinds.UNIONS else None,
+    )
 
 
-def laid(context: Context, pieces: List[stack.Piece]) -> Optional[Choice]:
-    """The union that lies there now, where no other would be preferred to it: it need not be tried again."""
-    made = context.journal.mounted or {}
-    sound = all(piece.state == stack.MOUNTED for piece in pieces) and mounted_alike(context.mounted, context.settings)
-    if not sound or not made.get("union") or made["tried"]:
-        return None
-    return Choice(union.get(made["union"]), ())
+def losses_of(context: Context) -> List[str]:
+    """Return what is dropped, a line each; nothing where an interrupted command has begun to drop."""
+    if context.journal.unfinished:
+        return []
+    return local_changes.losses(context) + [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
 
 
-def renewed_choice(context: Context, seen: production.Production) -> Choice:
-    """The union for afterwards: chosen before anything is dropped, and free of what wrote the old uppers."""
-    return choose(context, stack.lowers(context, "blobstorage"), seen.sample, fresh=True)
+def plan(context: Context, seen: Survey, todo: Todo, facts: Facts, findings: List[Finding]) -> Iterator[Step]:
+    """Yield the steps of a sync.
+
+    :param findings: takes how production's FileStorages relate to the local ones.
+    """
+    sample = context.journal.sample
+    if todo.mount_network and mounting.has_lost_production(seen):
+        yield from mounting.mount_production_below(context, seen)
+    else:
+        if todo.unmount_first:
+            yield from mounting.unmount_all(context, seen.made_with)
+        if todo.mount_network:
+            if not seen.has_unions:
+                yield mounting.note_mounted(context, look.NOTHING, alone=seen.alone)
+            yield from mounting.mount_production(context)
+    production = facts.production(known=sample)
+    findings += facts.findings(production)
+    fetch.check_space(context, findings)
+    yield from ask_about_another_database(context, findings)
+    choice = choice_of(todo, production, facts) if todo.mount_unions else None
+    for remark in facts.remarks:
+        yield Step(remark)
+    # What fails from here on is finished by the same command again.  Nothing is undone: that would show a database
+    # that is half the old one, half the new.
+    begin = partial(context.begin, f"bin/{context.command}", todo.mount_unions)
+    yield Step("Give up the old state", action=begin, keeps=True)
+    if not todo.unmount_first:
+        yield from without_undo(mounting.unmount_unions(context, seen.made_with))
+    yield from without_undo(chain(drop_all(context), fetch_all(context, findings, production)))
+    yield Step("Note that the new state is whole", action=context.finish)
+    if choice:
+        yield mounting.note_mounted(context, production, choice.union.name, choice.tried)
+        yield from mounting.mount_unions(context, choice.union, production)
+    if todo.unmount_network:
+        yield from without_undo(mounting.unmount_production(context, context.settings))
+        yield mounting.note_unmounted(context)
 
 
-def drop(context: Context) -> Iterator[Step]:
-    """Savepoints, since they need the local BLOBs; these, and strangers."""
-    yield Step("Forget savepoints", action=lambda: savepoints.forget(context, list(context.journal.savepoints)))
-    yield from reset.drop_blobs(context)
-    yield from reset.drop_strangers(context)
+def ask_about_another_database(context: Context, findings: List[Finding]) -> Iterator[Step]:
+    """Yield a question where production's database is not a later state of the one that was fetched before."""
+    lines = [f"{finding.name}: {finding.remark}" for finding in findings if finding.state == compare.REPLACED]
+    if lines:
+        heading = "Production is not what was fetched before:"
+        yield Step("Ask about another database", action=partial(local_changes.agree, context, lines, heading))
 
 
-def fetch(context: Context, findings: List[Finding], seen: production.Production) -> Iterator[Step]:
-    """The FileStorages, then their common base."""
+def choice_of(todo: Todo, production: Production, facts: Facts) -> Choice:
+    """Return the union for afterwards, chosen before anything is dropped, whatever wrote the old uppers."""
+    return Choice(kinds.UNIONS[todo.union]) if todo.union else facts.union(production, fresh=True)
+
+
+def drop_all(context: Context) -> Plan:
+    """Return the steps that drop savepoints, since they need the local BLOBs; these; and unknown files."""
+    forget = partial(savepoints.forget, context, list(context.journal.savepoints))
+    return chain(
+        (Step("Forget savepoints", action=forget),), drop.drop_blobs(context), drop.drop_unknown_files(context)
+    )
+
+
+def fetch_all(context: Context, findings: List[Finding], production: Production) -> Iterator[Step]:
+    """Yield the steps that fetch the FileStorages, and note their common base."""
+    if not context.arguments.dry_run:
+        say_what_is_fetched(context, findings)
+    if findings:
+        yield from fetch.plan(context, findings, production)
+        names = {finding.name for finding in findings}
+        yield Step("Forget FileStorages that are no longer fetched", action=partial(forget_others, context, names))
+    yield fetch.note_synced(context)
+
+
+def say_what_is_fetched(context: Context, findings: List[Finding]) -> None:
+    """Say what is fetched, how big it is, and why all of it where all of it is."""
     for finding in findings:
-        if finding.state == refresh.PACKED:
+        if finding.state == compare.PACKED:
             why = finding.remark or "production was packed"
             context.output.say(f"{finding.name}: {why}. All of it is compared, what differs is fetched.")
+        if finding.converted and finding.magic:
+            python = PYTHONS[finding.magic]
+            context.output.say(f"{finding.name}: production was converted since, it is of {python} now.")
         if finding.moves:
             context.output.say(f"Fetching {finding.name}: {human_size(finding.moves)}")
-    if findings:
-        yield from refresh.plan(context, findings, seen)
-        yield Step("Forget FileStorages that are no longer fetched", action=lambda: forget(context, findings))
-    yield Step("Remember when", action=lambda: refresh.remember_sync(context))
 
 
-def forget(context: Context, findings: List[Finding]) -> None:
-    """Bases of FileStorages that the part no longer names."""
-    names = {finding.name for finding in findings}
+def forget_others(context: Context, names: set[str]) -> None:
+    """Remove the bases of FileStorages that the part no longer names from the journal."""
     context.journal.bases = {name: base for name, base in context.journal.bases.items() if name in names}
+    context.journal.magics = {name: magic for name, magic in context.journal.magics.items() if name in names}
 
 
-def dry_plan(context: Context) -> Iterator[Step]:
-    """What would be run, as far as it can be told without a look at production."""
-    made_with = context.mounted or context.settings
-    pieces = stack.survey(context, probe=False)
-    if not any(piece.name == "network" and piece.mount for piece in pieces):
-        yield from stack.attach(context)
-    for line in local.losses(context):
-        yield Step(f"This would be dropped, after a question: {line}")
-    yield from stack.lift_unions(context, made_with)
-    yield from drop(context)
-    names = list(context.settings.storages) or list(context.journal.bases) or ["Data.fs"]
-    if context.settings.file_storage:
-        yield Step("Assumed here: production has only grown since the last sync")
-        yield from refresh.plan(context, [_assumed(context, name) for name in names], production.NOTHING)
-    kind = (context.journal.mounted or {}).get("union")
-    if kind:
-        yield from stack.merge(context, union.get(kind), None)
-
-
-def _assumed(context: Context, name: str) -> Finding:
-    base = refresh.base_of(context, name)
-    return Finding(name, refresh.GROWN if base else refresh.MISSING, base, base.size if base else 0)
-
-
-def summary(context: Context, findings: List[Finding], mounted: bool) -> None:
-    """What was brought, and what to do next."""
+def summary(context: Context, findings: List[Finding], mounted: bool, dropped: bool, seconds: float) -> None:
+    """Say what was brought, what was dropped, how long that took, and what to do next."""
     for finding in findings:
-        base = refresh.base_of(context, finding.name)
+        base = context.journal.base_of(finding.name)
         if base is None:
             continue
-        moved = base.size - finding.base.size if finding.base and finding.state == refresh.GROWN else finding.moves
-        how = {refresh.CURRENT: "unchanged", refresh.GROWN: f"{human_size(moved)} added"}.get(
+        moved = base.size - finding.base.size if finding.base and finding.state == compare.GROWN else finding.moves
+        how = {compare.CURRENT: "unchanged", compare.GROWN: f"{human_size(moved)} added"}.get(
             finding.state, f"{human_size(base.size)}, fetched whole"
         )
         context.output.say(f"{finding.name} is at production's latest state ({how}).")
     following = "start your instance" if mounted else context.script("mount")
-    context.output.say(f"Local changes are dropped. Next: {following}.")
+    local = "Local changes are dropped" if dropped else "There were no local changes"
+    context.output.say(f"Done in {human_seconds(seconds)}. {local}. Next: {following}.")

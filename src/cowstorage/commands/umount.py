@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import List
+from itertools import chain
 
-from cowstorage import stack, trash
-from cowstorage.context import Context
+from cowstorage.actions import mounting, preflight, survey
+from cowstorage.actions.context import Context
+from cowstorage.actions.plan import Plan, show, without_undo
+from cowstorage.actions.survey import Survey
 from cowstorage.errors import InUse
-from cowstorage.plan import Step, chain, show
-from cowstorage.settings import Settings
+from cowstorage.part import trash
 
 LAZY_WARNING = (
     "--lazy takes the mounts out of sight while processes still use them. Stop those processes before you mount "
@@ -18,51 +19,57 @@ LAZY_WARNING = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--lazy``, the last resort."""
+    """Add ``--lazy``, the last resort."""
     parser.add_argument(
         "--lazy",
         action="store_true",
         help="detach mounts that are in use, for a dead network; stop what uses them before you mount again",
     )
+    parser.add_argument(
+        "--gone", action="store_true", help="the machine or container that the part was mounted in is gone for good"
+    )
 
 
 def run(context: Context) -> int:
     """Unmount what is ours, in reverse order."""
-    lazy = context.arguments.lazy
-    made_with = context.mounted or context.settings
-    # Production is not mounted again when something fails later: its network may be why it is to go.
-    network = (step._replace(undo=()) for step in stack.detach(context, made_with, lazy))
-    plan = chain(stack.lift_unions(context, made_with, lazy), network)
+    seen = survey.take(context, probe=False)
     if context.arguments.dry_run:
-        show(plan, context.runner, context.output)
+        show(plan(context, seen), context.runner, context.output)
         return 0
-    steps = list(plan)
-    if lazy:
+    if context.arguments.lazy:
         context.output.warn(LAZY_WARNING)
-        context.execution().run(steps)
+        context.execution().run(plan(context, seen))
     else:
-        perform(context, made_with, steps)
-    context.journal.mounted = None
-    context.save()
+        perform(context, seen)
     trash.empty(context.settings.location, context.runner)
-    if not any(step.commands for step in steps):
-        context.output.say(f"{made_with.remote} was not mounted.")
-    else:
+    remote = seen.made_with.remote
+    if seen.has_unions or seen.has_network:
         again = context.script("mount")
-        context.output.say(f"{made_with.remote} is unmounted. Local changes are kept for the next {again}.")
+        context.output.say(f"{remote} is unmounted. Local changes are kept for the next {again}.")
+    else:
+        context.output.say(f"{remote} was not mounted.")
     return 0
 
 
-def perform(context: Context, made_with: Settings, steps: List[Step]) -> None:
+def plan(context: Context, seen: Survey) -> Plan:
+    """Return the steps that unmount everything.
+
+    Production is not mounted again when a later step fails: its network may be why it is to go.
+    """
+    lazy = context.arguments.lazy
+    unions = mounting.unmount_unions(context, seen.made_with, lazy)
+    production = without_undo(mounting.unmount_production(context, seen.made_with, lazy))
+    return chain(unions, production, (mounting.note_unmounted(context),))
+
+
+def perform(context: Context, seen: Survey) -> None:
     """Unmount, or leave things as they were as far as production is there.
 
     :raises InUse: naming the processes, and the last resort.
     """
     try:
-        stack.refuse_in_use(context, made_with, with_network=True)
-        with context.execution() as execution:
-            execution.run(steps)
-            execution.keep()
+        preflight.refuse_in_use(context, seen, with_network=True, with_uppers=False)
+        context.run(plan(context, seen))
     except InUse as error:
         way_out = (
             f" What can't be stopped, since its network is gone, can be left alone: {context.script('umount')} --lazy"

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import os
-from typing import Optional
+from typing import ClassVar, Optional
 
-from cowstorage.host import Host
-from cowstorage.mounts import Mount
-from cowstorage.system import Command
-from cowstorage.union import Layer, Union
+from cowstorage.part.host import Host
+from cowstorage.system.mounts import Mount
+from cowstorage.system.programs import Command
+from cowstorage.union.base import SAFE_OPTIONS, Layer, Union
 
 
 class FuseOverlayFS(Union):
-    """Mounted by the developer; good on local directories, unusable over a distance."""
+    """The union fuse-overlayfs, mounted by the developer; good on local directories, slow over a distance."""
 
     name = "fuse-overlayfs"
-    program = "fuse-overlayfs"
+    programs: ClassVar = {"fuse-overlayfs": "fuse-overlayfs"}
+    daemons = ("fuse-overlayfs",)
     types = ("fuse.fuse-overlayfs",)
+    meanings: ClassVar = {
+        # sshfs follows links, and lists those that lead nowhere as names without a file; measured with 1.10 and 1.14.
+        "cannot read upper dir: No such file or directory": "fuse-overlayfs can't show a directory with a link in it "
+        "that leads nowhere. Look for such links in production's filestorage and blobstorage directories"
+    }
 
     def unsuited(self, layer: Layer) -> Optional[str]:
-        # It resolves the links first and splits at colons afterwards.
+        # fuse-overlayfs resolves the links first and splits the options at colons afterwards.
         for path in (*layer.lowers, layer.upper, layer.work):
             if ":" in os.path.realpath(path):
                 return f"can't take a path with a colon in it: {path}"
         return None
 
     def mount(self, layer: Layer, host: Host) -> Command:
-        options = f"lowerdir={':'.join(layer.lower_names)},upperdir=upper,workdir=work"
-        if host.euid == 0 and host.uid != 0:
-            options += ",allow_other"
-        elif host.euid != 0:
-            # A file system that shows production's owners (NFS) would have the kernel refuse what the server allows.
+        directories = f"lowerdir={':'.join(layer.lower_names)},upperdir=upper,workdir=work"
+        # Links of a directory are not counted then, by listing it: release 1.14 over sshfs takes 37 requests instead of
+        # 205 for the first read of a BLOB.  Releases before 1.13 ignore the option, measured with 1.10.
+        options = ",".join((directories, "static_nlink", *SAFE_OPTIONS))
+        if host.uid != 0:
+            # Where production's owners are shown (NFS), the kernel would refuse by them what the server allows.
             options += f",squash_to_uid={host.uid},squash_to_gid={host.gid}"
         return Command(("fuse-overlayfs", "-o", options, layer.merged), cwd=layer.links)
 
     def owns(self, mount: Mount) -> bool:
-        # It ignores fsname=: the source is always its own name.
+        # fuse-overlayfs ignores fsname=: the source is always ``fuse-overlayfs``.
         return mount.type in self.types and mount.source == self.name

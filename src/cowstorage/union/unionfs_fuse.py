@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import os
-from typing import Optional, Tuple
+from typing import ClassVar, Optional, Tuple
 
 from cowstorage.errors import PathUnusable
-from cowstorage.host import UNIONFS_METADATA, Host
-from cowstorage.system import Command
-from cowstorage.union import MARK, Layer, Union
+from cowstorage.part.host import UNIONFS_METADATA, Host
+from cowstorage.system.programs import Command
+from cowstorage.union.base import MARK, SAFE_OPTIONS, Layer, Union
 
 
 class UnionFSFuse(Union):
-    """Mounted by the developer; good over a distance, slow for new BLOBs there."""
+    """The union unionfs-fuse, mounted by the developer; good over a distance, but slow for new BLOBs there."""
 
     name = "unionfs-fuse"
-    program = "unionfs"
+    programs: ClassVar = {"unionfs": "unionfs-fuse"}
+    daemons = ("unionfs", "unionfs-fuse")
     types = ("fuse.unionfs-fuse",)
     uses_work = False
     cuts_copies_short = True
 
     def mount(self, layer: Layer, host: Host) -> Command:
-        # nonempty: the developer's own database lies below, and libfuse 2 asks.
-        options = f"cow,hide_meta_files,nonempty,fsname={MARK},subtype=unionfs-fuse"
-        if host.euid == 0 and host.uid != 0:
-            options += ",allow_other"
-        elif host.euid != 0:
-            # The same user's own access is what counts, below it; the kernel would go by the owners that are shown,
-            # which on NFS are production's. Nobody else can look into the mount.
-            options += ",relaxed_permissions"
+        # nonempty: the developer's own database is in the directory, and libfuse 2 refuses such one without the option.
+        # libfuse 3, of release 3, knows no such option and allows what it said: a fallback does without.
+        ours: Tuple[str, ...] = ("cow", "hide_meta_files", f"fsname={MARK}", "subtype=unionfs-fuse", *SAFE_OPTIONS)
+        if host.uid != 0:
+            # Access to the lowers is checked for the developer, whose process serves the mount.  The kernel would check
+            # by the owners that are shown, which on NFS are production's.  Other users can't access the mount at all.
+            ours = (*ours, "relaxed_permissions")
         branches = ":".join(("upper=RW", *(f"{name}=RO" for name in layer.lower_names)))
-        return Command(("unionfs", "-o", options, branches, layer.merged), cwd=layer.links)
+        old, new = (
+            ("unionfs", "-o", ",".join(options), branches, layer.merged) for options in ((*ours, "nonempty"), ours)
+        )
+        return Command(old, cwd=layer.links, fallback=new, fallback_when="nonempty")
 
     def adoption(self, layer: Layer, host: Host) -> Tuple[Command, ...]:
-        # Releases differ in the name only, and the marks of the other one would be passed over.
+        # Releases differ in the directory's name only, and each ignores the whiteouts of the other.
         there = [name for name in UNIONFS_METADATA if os.path.isdir(os.path.join(layer.upper, name))]
         name = metadata_name(host.unionfs)
         if name is None or there in ([], [name]):
@@ -48,7 +51,10 @@ class UnionFSFuse(Union):
 
 
 def metadata_name(version: Tuple[int, int]) -> Optional[str]:
-    """Where this release marks deletions; ``None`` when the release is not known."""
+    """Return the name of the directory with a release's whiteouts; ``None`` when the release is not known.
+
+    :param version: the first two numbers of the release, ``Host.unionfs``.
+    """
     if version == (0, 0):
         return None
     return UNIONFS_METADATA[1] if version == (1, 0) else UNIONFS_METADATA[0]

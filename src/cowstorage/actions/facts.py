@@ -1,0 +1,105 @@
+"""What a plan asks for while it is made: production's state, the union that works, how the FileStorages differ.
+
+``Facts`` finds each answer out when it is asked for, which may need what earlier steps have mounted; ``AssumedFacts``
+answers without looking, for ``--dry-run``.  So one plan serves both.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import List, Optional
+
+from cowstorage.actions import compare, mounting
+from cowstorage.actions.choose_union import Choice, attempt, choose
+from cowstorage.actions.compare import Finding
+from cowstorage.actions.context import Context
+from cowstorage.errors import UnionUnusable
+from cowstorage.part import blob_cache
+from cowstorage.production import look
+from cowstorage.production.look import Production
+
+
+class Facts:
+    """The answers of production and of the system.
+
+    :ivar remarks: what is assumed rather than known, to be shown.
+    """
+
+    def __init__(self, context: Context):
+        self.context = context
+        self.remarks: List[str] = []
+
+    def production(self, known: Optional[str] = None) -> Production:
+        """Look at production through its mount; a BLOB cache that is laid out otherwise is dropped.
+
+        :param known: as for ``look.look``.
+        """
+        context = self.context
+        filesystem, settings = context.filesystem, context.settings
+        seen = look.look(filesystem, filesystem.root, known=known)
+        blob_cache.match(settings, os.path.join(filesystem.root, settings.remote_blob_storage), context.runner)
+        return seen
+
+    def union(self, production: Production, fresh: bool = False) -> Choice:
+        """Choose the union that works here.
+
+        :param fresh: the uppers will be new ones.
+        :raises RemoteUnusable, UnionUnusable: none works; that may be the network's fault.
+        """
+        context = self.context
+        try:
+            choice = choose(context, lambda union, layer: attempt(context, union, layer, production), fresh)
+        except UnionUnusable as error:
+            raise mounting.connection_lost(context) or error from None
+        for name, reason in choice.tried:
+            context.output.detail(f"Passed over {name}: {reason}")
+            if name in choice.held:
+                context.output.say(f"{name} would be used, but {reason}")
+        if choice.avoided:
+            context.output.warn(f"No other union works here than {choice.union.name}: {choice.avoided}.")
+        return choice
+
+    def findings(self, production: Production) -> List[Finding]:
+        """Compare each FileStorage with production's."""
+        context = self.context
+        if not context.settings.file_storage:
+            return []
+        return compare.find(context, look.chosen(context.settings, production), production)
+
+    def lost_blobs(self, production: Production) -> List[Finding]:
+        """Return the FileStorages whose BLOBs production may no longer have: its own is no later state of the same."""
+        context = self.context
+        names = [name for name in sorted(context.journal.bases) if name in production.storages]
+        findings = compare.find(context, names, production) if context.settings.file_storage else []
+        states = (compare.PACKED, compare.REPLACED)
+        return [finding for finding in findings if finding.base is not None and finding.state in states]
+
+
+class AssumedFacts(Facts):
+    """What is likely: production has only grown, and the first union that nothing speaks against works."""
+
+    def production(self, known: Optional[str] = None) -> Production:
+        names = self.context.settings.storages or tuple(self.context.journal.bases) or ("Data.fs",)
+        nothing_known = dict.fromkeys(names, 0)
+        return Production(storages=nothing_known, indexes=nothing_known, sample=known)
+
+    def union(self, production: Production, fresh: bool = False) -> Choice:
+        choice = choose(self.context, lambda union, layer: None, fresh)
+        if self.context.settings.union == "auto":
+            first = choice.union.name
+            self.remarks.append(f"union = auto: each union would be tried here; shown is the first candidate, {first}")
+        return choice
+
+    def findings(self, production: Production) -> List[Finding]:
+        if not self.context.settings.file_storage:
+            return []
+        bases = {name: self.context.journal.base_of(name) for name in production.storages}
+        if any(bases.values()):
+            self.remarks.append("Assumed here: production has only grown since the last sync")
+        return [
+            Finding(name, compare.GROWN, base, base.size) if base else Finding(name, compare.MISSING, None, 0)
+            for name, base in bases.items()
+        ]
+
+    def lost_blobs(self, production: Production) -> List[Finding]:
+        return []

@@ -1,0 +1,364 @@
+"""Plans that mount and unmount production and the unions."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Iterator, List, Optional, Sequence, Tuple
+
+from cowstorage.actions import preflight, survey
+from cowstorage.actions.context import Context
+from cowstorage.actions.layers import layer_of_part
+from cowstorage.actions.plan import Plan, Step
+from cowstorage.errors import CommandFailed, CowStorageError, InUse, RemoteUnusable
+from cowstorage.part import blob_cache
+from cowstorage.part.settings import Settings, to_script
+from cowstorage.production.look import Production
+from cowstorage.system import mounts, refusals, whereabouts
+from cowstorage.system.mounts import Mount
+from cowstorage.system.programs import Command
+from cowstorage.system.time_limits import within
+from cowstorage.union import copy_up, kinds, trial
+from cowstorage.union.base import Layer, Union, layer_of, merged_storages, preparation, without_links
+
+# The daemon of a FUSE union closes its lower a moment after its unmounting.
+LETTING_GO_SECONDS = 3.0
+
+
+# Production
+
+
+def mount_production(context: Context) -> Iterator[Step]:
+    """Mount production read-only, and make sure that it is read-only."""
+    filesystem = context.filesystem
+
+    def explain(error: CowStorageError) -> CowStorageError:
+        return refusals.explained(error) or filesystem.explain(error) if isinstance(error, CommandFailed) else error
+
+    by_developer = context.host.euid != 0 and any(kind.startswith("fuse") for kind in filesystem.types)
+    for mount in filesystem.mounts():
+        yield Step(
+            f"Mount {context.settings.remote} read-only on {mount.target}",
+            mount.commands,
+            action=partial(_verify_read_only, mount.target),
+            undo=(mounts.unmount_in_any_case(mount.target, by_developer),),
+            explain=explain,
+            after_undo=filesystem.abandon,
+        )
+
+
+def _verify_read_only(target: str) -> None:
+    mounts.verify_read_only(mounts.resolve(target))
+
+
+def unmount_production(context: Context, made_with: Settings, lazy: bool = False) -> Iterator[Step]:
+    """Unmount production.
+
+    :param made_with: the settings that the mounts were made with.
+    :param lazy: out of sight at once, gone when the last process lets go.
+    """
+    filesystem = context.filesystem_of(made_with)
+    for one in filesystem.mounts()[::-1]:
+        for mount in mounts.at_or_below(mounts.read(), mounts.resolve(one.target)):
+            step = _unmount(context, made_with, mount, lazy, undo=one.commands)
+            yield step._replace(patience=LETTING_GO_SECONDS, undo_unless=partial(_still_mounted, mount.target))
+    if not lazy:
+        yield Step(f"Wait for {made_with.filesystem} to end", action=filesystem.after_unmount)
+
+
+def connection_lost(context: Context) -> Optional[RemoteUnusable]:
+    """Return the error that is the reason for others: production can't be seen any more; ``None`` when it can."""
+    reason = _lost(context, context.settings)
+    if not reason:
+        return None
+    return RemoteUnusable(
+        context.settings.remote, f"the connection was lost: {reason}. Run the same command again when it is back."
+    )
+
+
+def _lost(context: Context, made_with: Settings) -> str:
+    """Return why production can't be seen through its mount; empty when it can, or is not needed."""
+    now = mounts.read()
+    wanted = () if context.journal.is_offline else context.filesystem_of(made_with).targets
+    targets = [mounts.resolve(path, now) for path in wanted]
+    if not all(mounts.top(now, target) for target in targets):
+        return "production is not mounted any more"
+    return "; ".join(mounts.problems(targets, context.developer).values())
+
+
+def mount_production_below(context: Context, seen: survey.Survey) -> Iterator[Step]:
+    """Mount production where its mount has gone by itself, and only then unmount the unions that lie over the dead one.
+
+    When production can't be reached the unions stay: their Data.fs is still production's, and not the developer's own.
+    What is mounted stays when a later step fails, and the unions are laid over it again.
+    """
+    for step in mount_production(context):
+        yield step._replace(keeps=True)
+    yield from unmount_unions(context, seen.made_with)
+
+
+def has_lost_production(seen: survey.Survey) -> bool:
+    """Tell whether the unions of these settings are mounted, and production's mount below them is not.
+
+    sshfs ends, and its mount with it, when the connection is lost.
+    """
+    return seen.as_configured and not seen.offline and seen.has_unions and not seen.has_network and bool(seen.network)
+
+
+@contextmanager
+def unmounting_is_said(context: Context) -> Iterator[None]:
+    """Warn when a command fails and leaves unmounted what was mounted: an instance would open another database.
+
+    Which command is to be run first is told with it.
+    """
+    before = survey.take(context, probe=False)
+    try:
+        yield
+    except BaseException:
+        now = mounts.read()
+        gone = [one.target for one in before.unions if one.mount and not kinds.ours(mounts.top(now, one.target))]
+        if gone:
+            unfinished = context.journal.unfinished
+            first = f"{unfinished['again']} again" if unfinished else context.script("mount")
+            context.output.warn(
+                f"nothing of production's is mounted on {' and '.join(gone)} any more: an instance that is started now "
+                f"opens your own database. Before anything else run {first}."
+            )
+        raise
+
+
+# Unions
+
+
+def mount_unions(context: Context, union: Union, production: Production) -> Iterator[Step]:
+    """Mount the unions, use each once, and hide what was not fetched.
+
+    :param production: its sample is read through the union, its FileStorages are hidden where they have no copy here.
+    """
+    bases = context.journal.bases
+    sample = blob_cache.sample(context.settings, bases, production.sample)
+    for storage in merged_storages(context.settings):
+        layer = layer_of_part(context, storage, union)
+        is_blobs = storage == "blobstorage"
+        if is_blobs:
+            yield Step(f"Look at {layer.upper}", action=partial(_prepare_upper, context, union, layer))
+        yield Step(
+            f"Lay {union.name} over {layer.merged}",
+            (
+                *preparation(layer, union.uses_work),
+                *union.adoption(layer, context.host),
+                *mount_commands(context, union, layer),
+            ),
+            action=partial(_prove, context, union, layer, sample, tuple(production.storages)),
+            undo=(mounts.unmount_command(layer.merged, not union.needs_root and context.by_developer),),
+            explain=lambda error: connection_lost(context) or error,
+        )
+    if context.settings.file_storage:
+        names = sorted(production.storages)
+        yield Step("Hide FileStorages that were not fetched", action=partial(_hide_unfetched, context, names))
+
+
+def mount_commands(context: Context, union: Union, layer: Layer) -> Tuple[Command, ...]:
+    """Return the commands that mount one union; where root mounts it, the kernel follows no link below it."""
+    mounted = union.mount(layer, context.host)
+    by_root = union.needs_root or context.host.euid == 0
+    return (mounted, without_links(layer)) if by_root else (mounted,)
+
+
+def _prepare_upper(context: Context, union: Union, layer: Layer) -> None:
+    # A copy that was cut short is the writer's, whichever union is laid now.
+    writer = kinds.UNIONS.get(context.journal.uppers.get(layer.storage, ""), union)
+    for said in copy_up.prepare(writer, layer, context.journal.bases, context.developer):
+        context.output.warn(said)
+
+
+def _prove(context: Context, union: Union, layer: Layer, sample: Optional[str], storages: Tuple[str, ...]) -> None:
+    # Those without a local copy are hidden: nobody opens them.
+    names = [name for name in storages if os.path.exists(context.paths(name).local)]
+    trial.prove(union, layer, trial.use_of(layer.storage, sample, names), context.developer)
+    context.journal.uppers[layer.storage] = union.name
+    if layer.storage == "blobstorage" and context.journal.mounted:
+        context.journal.mounted["outdated"] = False
+    if not context.journal.is_offline:
+        for target in context.filesystem.targets:
+            _verify_read_only(target)
+
+
+def _hide_unfetched(context: Context, storages: List[str]) -> None:
+    """Remove each FileStorage that has no local copy, and each link, through the union.
+
+    A FileStorage that is opened by accident would be copied up whole, live, and perhaps torn.  What is written through
+    a link of production's, such as a Data.fs.tmp that leads elsewhere, would be written where it leads.
+    """
+    now = mounts.read()
+    merged = mounts.resolve(str(context.settings.file_storage), now)
+    if not kinds.ours(mounts.top(now, merged)):
+        raise RemoteUnusable(merged, "shows no union any more.")
+    hidden = [name for name in storages if not os.path.exists(context.paths(name).local)]
+    # As the developer for good: FUSE looks at all of a process's user ids, fuse_allow_current_process in fs/fuse/dir.c.
+    remove = partial(_remove_from, merged, hidden)
+    links = within(trial.TRIAL_SECONDS, f"hiding files in {merged}", remove, context.developer)
+    if links:
+        context.output.warn(f"Links of production's are hidden, since they lead elsewhere: {', '.join(links)}")
+    if context.journal.mounted:
+        context.journal.mounted["hidden"] = hidden
+        context.save()
+
+
+def _remove_from(merged: str, names: List[str]) -> List[str]:
+    """Remove files of these names, and all links, from a directory; return the names of the links."""
+    with os.scandir(merged) as entries:
+        found = {entry.name: entry.is_symlink() for entry in entries}
+    links = sorted(name for name, is_link in found.items() if is_link and name not in names)
+    for name in (*(name for name in names if name in found), *links):
+        os.unlink(os.path.join(merged, name))
+    return links
+
+
+def mount_unions_again(context: Context) -> Iterator[Step]:
+    """Mount the unions as they were before, without a look at production.
+
+    :raises CowStorageError: the journal doesn't say how they were mounted.
+    """
+    made = context.journal.mounted or {}
+    if context.journal.union not in kinds.UNIONS:
+        raise CowStorageError(f"How the unions were laid is not known. Run {context.script('mount')}.")
+    known = Production(dict.fromkeys(made["storages"], 0), {}, context.journal.sample)
+    yield from mount_unions(context, kinds.UNIONS[context.journal.union], known)
+
+
+def lay_again(context: Context, seen: survey.Survey) -> Plan:
+    """Unmount the unions and mount them again as they were: a union doesn't see what changes below it."""
+    return chain(unmount_unions(context, seen.made_with), mount_unions_again(context))
+
+
+def unmount_unions(context: Context, made_with: Settings, lazy: bool = False) -> Iterator[Step]:
+    """Unmount the unions, those of an interrupted trial included; whatever isn't ours stays."""
+    trials = os.path.join(os.path.realpath(trial.trial_directory(made_with.location)), "merged")
+    targets = [*survey.union_targets(made_with), ("trial", trials)]
+    for storage, target in targets[::-1]:
+        for mount in mounts.at_or_below(mounts.read(), target):
+            if mount.target == target and kinds.ours(mount):
+                step = _unmount(context, made_with, mount, lazy, undo=_mount_command(context, made_with, storage))
+                yield step._replace(undo_unless=partial(_why_not_mounted_again, context, made_with, target))
+
+
+def _mount_command(context: Context, made_with: Settings, storage: str) -> Tuple[Command, ...]:
+    """Return the command that mounted a union, as far as the journal knows; its links are still in place."""
+    union = kinds.UNIONS.get(context.journal.union)
+    if not union or storage == "trial":
+        return ()
+    lowers = layer_of_part(context, storage, union).lowers
+    return mount_commands(context, union, layer_of(made_with, storage, lowers, union.name))
+
+
+def _why_not_mounted_again(context: Context, made_with: Settings, target: str) -> str:
+    """Return why a union can't, or needn't, be mounted again; empty when it is to be."""
+    if kinds.ours(mounts.top(mounts.read(), target)):
+        return "it is still mounted"
+    return _lost(context, made_with)
+
+
+def _still_mounted(target: str) -> str:
+    return "it is still mounted" if mounts.top(mounts.read(), target) else ""
+
+
+def _unmount(context: Context, made_with: Settings, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:
+    def explain(error: CowStorageError) -> Optional[CowStorageError]:
+        if mounts.top(mounts.read(), mount.target) is None:
+            # Without reconnect, sshfs unmounts itself when the connection is lost.
+            return None
+        if isinstance(error, CommandFailed) and "busy" in error.output.lower():
+            from cowstorage.system import in_use  # start-up
+
+            unions = [target for _, target in survey.union_targets(made_with)]
+            return InUse([mount.target], in_use.reasons(mount.target, unions, context.daemons))
+        return error
+
+    command = mounts.unmount_of(mount, context.host.uid, lazy)
+    return Step(f"Unmount {mount.target}", (command,), undo=undo, explain=explain)
+
+
+# Both
+
+
+def unmount_all(context: Context, made_with: Settings) -> Plan:
+    """Unmount the unions, then production."""
+    return chain(unmount_unions(context, made_with), unmount_production(context, made_with))
+
+
+def note_mounted(
+    context: Context,
+    production: Production,
+    union: str = "",
+    tried: Sequence[Tuple[str, str]] = (),
+    offline: bool = False,
+    alone: bool = False,
+) -> Step:
+    """Write into the journal how the mounts are made, before they are: whatever happens, they can be unmounted.
+
+    :param tried: unions before the chosen one, and why not.
+    :param alone: production without unions.
+    """
+
+    def action() -> None:
+        context.journal.mounted = {
+            "settings": to_script(context.settings),
+            "union": union,
+            "tried": [list(pair) for pair in tried],
+            "sample": production.sample,
+            "storages": sorted(production.storages),
+            "hidden": [],
+            "offline": offline,
+            "alone": alone,
+            "where": whereabouts.here(),
+        }
+        context.save()
+
+    return Step("Note how the mounts are made", action=action)
+
+
+def note_unmounted(context: Context) -> Step:
+    """Write into the journal that nothing is mounted."""
+
+    def action() -> None:
+        context.journal.mounted = None
+        context.save()
+
+    return Step("Note that nothing is mounted", action=action)
+
+
+@contextmanager
+def production_mounted(context: Context, needed: bool) -> Iterator[None]:
+    """Mount production for the time, where it is needed and not mounted yet."""
+    now = mounts.read()
+    if not needed or all(mounts.top(now, mounts.resolve(target, now)) for target in context.filesystem.targets):
+        yield
+        return
+    if context.arguments.dry_run:
+        raise CowStorageError(f"Production has to be looked at, and is not mounted. Run {context.script('mount')}.")
+    context.execution().run(mount_production(context))
+    try:
+        yield
+    finally:
+        context.execution().run(unmount_production(context, context.settings))
+
+
+@contextmanager
+def unions_unmounted(context: Context) -> Iterator[None]:
+    """Unmount the unions for the time, and mount them again: a union doesn't see what changes below it.
+
+    :raises InUse: naming the processes.
+    """
+    seen = survey.take(context, probe=False)
+    if not seen.has_unions:
+        yield
+        return
+    preflight.refuse_in_use(context, seen, with_network=False)
+    context.execution().run(unmount_unions(context, seen.made_with))
+    try:
+        yield
+    finally:
+        context.run(mount_unions_again(context))

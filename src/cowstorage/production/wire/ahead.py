@@ -1,0 +1,301 @@
+"""Ask production for BLOB files before sshfs does, one step ahead of it, so that it waits for fewer round trips.
+
+sshfs asks for a file's size, opens it, and reads it, and waits each time.  Here it is opened with the first question,
+and read as soon as its handle and size are there; a large one within a window that moves with its reader.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Dict, List, Optional
+
+from cowstorage.production.wire import packets
+from cowstorage.production.wire.completion import PIECE
+from cowstorage.production.wire.fetch import FIRST_WINDOW, LAST_WINDOW, Around, Fetch, Read
+from cowstorage.production.wire.packets import Attributes, Buffer
+from cowstorage.production.wire.partial import Coverage
+
+# Answers that take so much longer than twice the fastest wait behind others.
+QUEUE_SECONDS = 0.005
+
+# Bytes that are kept in memory for all readers.
+MEMORY = 256 * PIECE
+
+# Files at a time that nobody has opened yet, and how long they wait for it in seconds.
+MOST_UNCLAIMED = 16
+UNCLAIMED_SECONDS = 3.0
+
+# After so many in a row that nobody has opened somebody lists files, and does not read them.
+MOST_MISSES = 16
+
+
+class Ahead:
+    """All that is asked for ahead, by the files' relative paths.
+
+    :param path: makes the path in requests from a relative one.
+    """
+
+    def __init__(self, path: Callable[[str], bytes], session: Around):
+        self._path = path
+        self._session = session
+        self._files: Dict[str, Fetch] = {}
+        self._memory = 0
+        self._misses = 0
+        self._round_trip = 60.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way, which sshfs may wait for."""
+        return any(fetch.under_way or fetch.handle is None for fetch in self._files.values())
+
+    # What sshfs does
+
+    def stat(self, relative: str, number: int) -> bool:
+        """Answer a question for a file's size, at once or when ours is answered; tell whether that will be.
+
+        :param number: the request's id.
+        """
+        fetch = self._files.get(relative) or self.begin(relative)
+        if fetch and fetch.attributes:
+            self._session.answer(packets.renumbered(fetch.attributes, number))
+        elif fetch and fetch.is_asked and not fetch.is_told:
+            fetch.stats.append(number)
+        else:
+            return False
+        return True
+
+    def begin(self, relative: str) -> Optional[Fetch]:
+        """Ask for the size of a file, and open it; ``None`` where too much is asked for already."""
+        unclaimed = sum(not fetch.is_claimed for fetch in self._files.values())
+        if relative in self._files or unclaimed >= MOST_UNCLAIMED or self._misses >= MOST_MISSES:
+            return None
+        fetch = self._files[relative] = Fetch(relative)
+        fetch.is_asked = True
+        path = self._path(relative)
+        number = self._session.ask(lambda kind, packet: self._has_told(fetch, kind, packet))
+        self._session.send(packets.made(packets.STAT, number, packets.string(path)))
+        number = self._session.ask(lambda kind, packet: self._has_opened(fetch, kind, packet))
+        self._session.send(packets.opening(number, path))
+        return fetch
+
+    def told(self, relative: str, told: Attributes, packet: Buffer) -> None:
+        """Take what production told of a file, and the packet that it told it with."""
+        fetch = self._files.get(relative)
+        if fetch and fetch.told is None:
+            fetch.told, fetch.attributes, fetch.is_told = told, bytes(packet), True
+            self._go_on(fetch)
+
+    def open(self, relative: str, number: int) -> bool:
+        """Let sshfs have the handle of a file, now or when it has come; tell whether it will have it.
+
+        :param number: the request's id.
+        """
+        fetch = self._files.get(relative)
+        self._misses = 0
+        if fetch is None or fetch.is_claimed:
+            return False
+        fetch.is_claimed = True
+        if fetch.handle is None:
+            fetch.opens.append(number)
+        else:
+            self._session.answer(packets.made(packets.HANDLE, number, packets.string(fetch.handle)))
+            self._go_on(fetch)
+        return True
+
+    def opening(self, relative: str) -> None:
+        """Remember that sshfs opens a file itself, and will be read ahead of."""
+        if relative not in self._files:
+            self._files[relative] = fetch = Fetch(relative)
+            fetch.is_claimed = True
+
+    def opened(self, relative: str, handle: Optional[bytes]) -> None:
+        """Read ahead of sshfs, which has opened a file itself; or not, where that failed."""
+        fetch = self._files.get(relative)
+        if fetch is None or fetch.is_asked or fetch.handle is not None:
+            return
+        if handle is None:
+            self._forget(fetch)
+        else:
+            fetch.handle = handle
+            self._go_on(fetch)
+
+    def read(self, handle: bytes, relative: str, read: Read) -> bool:
+        """Answer a READ, at once or when what is under way has come; tell whether that will be."""
+        fetch = self._files.get(relative)
+        if fetch is None or fetch.handle != handle or fetch.told is None or fetch.is_broken:
+            return False
+        end = min(fetch.size, read.offset + read.length)
+        if read.offset >= end or read.length > FIRST_WINDOW:
+            return False
+        if read.offset == fetch.read_to:
+            # A reader that goes on, from where it was; what it jumped to is not asked for ahead.
+            self._ask(fetch, end)
+        if any(number not in fetch.pieces for number in _pieces(read.offset, end)):
+            return False
+        fetch.read_to = max(fetch.read_to, end)
+        fetch.reads.append(read)
+        self._answer_reads(fetch)
+        self._go_on(fetch)
+        return True
+
+    def close(self, handle: bytes, relative: str) -> Coverage:
+        """Ask for no more of a file that sshfs has closed; return what is under way of it, and will be kept."""
+        fetch = self._files.get(relative)
+        if fetch is None or fetch.handle != handle:
+            return Coverage()
+        for read in fetch.reads:
+            self._session.answer(packets.status(read.number, packets.FAILURE, b"the file was closed"))
+        self._forget(fetch)
+        return fetch.ranges_under_way()
+
+    def expire(self) -> bool:
+        """Close the files that nobody has opened in time, and tell whether there are more that may have to be."""
+        now = time.monotonic()
+        waiting = [fetch for fetch in self._files.values() if not fetch.is_claimed]
+        for fetch in waiting:
+            if now > fetch.born + UNCLAIMED_SECONDS and fetch.handle is not None and fetch.is_told:
+                self._misses += 1
+                self._abandon(fetch)
+        return bool(waiting)
+
+    # What the server answers
+
+    def _has_told(self, fetch: Fetch, kind: int, packet: memoryview) -> bool:
+        fetch.is_told = True
+        for number in fetch.stats:
+            self._session.answer(packets.renumbered(packet, number))
+        fetch.stats.clear()
+        told = packets.attributes_of(packet) if kind == packets.ATTRS else None
+        if told and told.regular:
+            self._session.has_told(fetch.relative, told, packet)
+        else:
+            self._abandon(fetch)
+        return True
+
+    def _has_opened(self, fetch: Fetch, kind: int, packet: memoryview) -> bool:
+        numbers, fetch.opens = fetch.opens, []
+        for number in numbers:
+            self._session.answer(packets.renumbered(packet, number))
+        if kind != packets.HANDLE:
+            self._forget(fetch)
+            return True
+        fetch.handle = packets.text(packet)[0]
+        if not self._session.has_opened(fetch.handle, fetch.relative):
+            self._forget(fetch)
+        elif fetch.is_closed:
+            self._close(fetch)
+        else:
+            self._go_on(fetch)
+        return True
+
+    # Reading ahead
+
+    def _go_on(self, fetch: Fetch) -> None:
+        """Ask for what comes next, as far as the window goes."""
+        if fetch.handle is None or fetch.told is None:
+            return
+        # Somebody who reads the beginning only is not sent much more.
+        window = min(fetch.window, max(FIRST_WINDOW, fetch.read_to))
+        self._ask(fetch, min(fetch.size, fetch.read_to + window))
+
+    def _ask(self, fetch: Fetch, end: int) -> None:
+        while fetch.next_piece * PIECE < end and self._memory < MEMORY and not (fetch.is_broken or fetch.is_closed):
+            number, fetch.next_piece = fetch.next_piece, fetch.next_piece + 1
+            fetch.pieces[number] = None
+            self._memory += PIECE
+            self._read(fetch, number, b"")
+
+    def _read(self, fetch: Fetch, number: int, have: bytes) -> None:
+        """Ask for a piece, or for what a short answer lacks of it."""
+        begin = number * PIECE
+        wanted = min(PIECE, fetch.size - begin)
+        asked = time.monotonic()
+
+        def takes(kind: int, packet: memoryview) -> bool:
+            fetch.under_way.discard(number)
+            content = packets.data_if_any(kind, packet)
+            if not content or len(have) + len(content) > wanted:
+                self._break(fetch)
+                return True
+            self._adapt(fetch, time.monotonic() - asked)
+            self._session.keep(fetch.relative, begin + len(have), content, not fetch.is_closed)
+            if len(have) + len(content) < wanted:
+                self._read(fetch, number, have + bytes(content))
+            elif number in fetch.pieces:
+                fetch.pieces[number] = have + bytes(content)
+                self._answer_reads(fetch)
+                self._go_on(fetch)
+            return True
+
+        assert fetch.handle is not None
+        fetch.under_way.add(number)
+        request = self._session.ask(takes)
+        self._session.send(packets.read(request, fetch.handle, begin + len(have), wanted - len(have)))
+
+    def _adapt(self, fetch: Fetch, seconds: float) -> None:
+        """Make the window larger while answers come as fast as they can, smaller when they wait for each other."""
+        self._round_trip = min(self._round_trip, seconds)
+        if seconds < 2 * self._round_trip + QUEUE_SECONDS:
+            fetch.window = min(LAST_WINDOW, fetch.window + PIECE)
+        else:
+            fetch.window = max(FIRST_WINDOW, fetch.window - PIECE)
+
+    def _answer_reads(self, fetch: Fetch) -> None:
+        """Answer the READs whose pieces have come, and let go of pieces that were read to their ends."""
+        waiting = []
+        for read in fetch.reads:
+            end = min(fetch.size, read.offset + read.length)
+            numbers = _pieces(read.offset, end)
+            parts = [fetch.pieces[number] for number in numbers]
+            if any(part is None for part in parts):
+                waiting.append(read)
+                continue
+            content = b"".join(part for part in parts if part is not None)
+            skipped = read.offset - numbers[0] * PIECE
+            self._session.answer(packets.data(read.number, content[skipped : skipped + end - read.offset]))
+            for number in numbers:
+                if end >= min(fetch.size, (number + 1) * PIECE):
+                    fetch.is_read.add(number)
+        fetch.reads = waiting
+        wanted = {number for read in waiting for number in _pieces(read.offset, read.offset + read.length)}
+        for number in fetch.is_read - wanted:
+            self._drop_piece(fetch, number)
+        fetch.is_read &= wanted
+
+    def _drop_piece(self, fetch: Fetch, number: int) -> None:
+        del fetch.pieces[number]
+        self._memory -= PIECE
+
+    # Ends
+
+    def _break(self, fetch: Fetch) -> None:
+        """Ask for no more ahead of a file that is not what was told; the server answers what sshfs waits for."""
+        fetch.is_broken = True
+        self._session.doubt(fetch.relative)
+        reads, fetch.reads = fetch.reads, []
+        for read in reads:
+            self._session.pass_on(fetch.handle or b"", read)
+
+    def _abandon(self, fetch: Fetch) -> None:
+        """Close a file that nobody has opened."""
+        if self._files.get(fetch.relative) is fetch and not fetch.is_claimed:
+            self._forget(fetch)
+            if fetch.handle is not None:
+                self._close(fetch)
+
+    def _close(self, fetch: Fetch) -> None:
+        assert fetch.handle is not None
+        self._session.send(packets.closing(self._session.ask(lambda kind, packet: True), fetch.handle))
+        self._session.has_closed(fetch.handle, fetch.relative)
+
+    def _forget(self, fetch: Fetch) -> None:
+        if self._files.get(fetch.relative) is fetch:
+            del self._files[fetch.relative]
+        fetch.is_closed = True
+        for number in list(fetch.pieces):
+            self._drop_piece(fetch, number)
+
+
+def _pieces(begin: int, end: int) -> List[int]:
+    """Return the numbers of the pieces that a range of bytes lies in."""
+    return list(range(begin // PIECE, (end - 1) // PIECE + 1))

@@ -1,0 +1,90 @@
+"""One file that production is asked for ahead of sshfs, and what asking ahead needs of the session."""
+
+from __future__ import annotations
+
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Set
+
+from cowstorage.production.wire.completion import PIECE, Asks
+from cowstorage.production.wire.packets import Attributes, Buffer
+from cowstorage.production.wire.partial import Coverage
+
+# Bytes that are asked for ahead of a reader: at first, which is what the kernel wants at once, and at most.
+FIRST_WINDOW = 4 * PIECE
+LAST_WINDOW = 128 * PIECE
+
+
+class Read(NamedTuple):
+    """A READ of sshfs's."""
+
+    number: int
+    offset: int
+    length: int
+
+
+class Fetch:
+    """What is asked for ahead of one file.
+
+    :ivar handle: the server's; ``None`` until it has come.
+    :ivar told: what production told of it, and ``attributes`` the packet that it told it with.
+    :ivar is_asked: whether we have asked for it, before sshfs opened it.
+    :ivar is_told: whether it has told, be it that there is no such file.
+    :ivar is_claimed: whether sshfs has opened it.
+    """
+
+    def __init__(self, relative: str):
+        self.relative = relative
+        self.handle: Optional[bytes] = None
+        self.told: Optional[Attributes] = None
+        self.attributes = b""
+        self.is_asked = self.is_told = self.is_claimed = False
+        self.is_broken = self.is_closed = False
+        self.born = time.monotonic()
+        # Ids of sshfs's requests that wait for what we have asked for.
+        self.stats: List[int] = []
+        self.opens: List[int] = []
+        self.reads: List[Read] = []
+        # Number of a piece → its bytes; those under way have none yet.
+        self.pieces: Dict[int, Optional[bytes]] = {}
+        self.under_way: Set[int] = set()
+        self.next_piece = 0
+        self.read_to = 0
+        self.is_read: Set[int] = set()
+        self.window = FIRST_WINDOW
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, as told."""
+        return self.told.size if self.told else 0
+
+    def ranges_under_way(self) -> Coverage:
+        """Return which bytes will come yet."""
+        coverage = Coverage()
+        for number in self.under_way:
+            coverage.add(number * PIECE, min(self.size, (number + 1) * PIECE))
+        return coverage
+
+
+class Around(NamedTuple):
+    """What ``Ahead`` needs of the session.
+
+    :param ask: makes the id of a request of ours, from what takes the answer.
+    :param send: sends a request to the server.
+    :param answer: sends an answer to sshfs.
+    :param has_told: called with a relative path, what production told of the file, and the packet with that.
+    :param has_opened: called with a handle of the server's, and a relative path; tells whether it can be believed.
+    :param has_closed: called with the same for a file that nobody has opened.
+    :param keep: takes bytes of a file for the cache: relative path, offset, bytes, whether they may be the first.
+    :param doubt: called with the relative path of a file that is not what production told.
+    :param pass_on: has a READ of sshfs's, by a handle of the server's, answered by the server.
+    """
+
+    ask: Asks
+    send: Callable[[bytes], None]
+    answer: Callable[[Buffer], None]
+    has_told: Callable[[str, Attributes, Buffer], None]
+    has_opened: Callable[[bytes, str], bool]
+    has_closed: Callable[[bytes, str], None]
+    keep: Callable[[str, int, memoryview, bool], None]
+    doubt: Callable[[str], None]
+    pass_on: Callable[[bytes, Read], None]

@@ -1,0 +1,101 @@
+"""What the local Data.fs tells of production's BLOBs: which file an object has, and which objects there are not."""
+
+from __future__ import annotations
+
+import os
+from typing import List, NamedTuple, Optional, Tuple
+
+from cowstorage.database.blob_lookup import BlobLookup
+from cowstorage.database.format import Position
+from cowstorage.errors import CowStorageError
+from cowstorage.part import journal
+from cowstorage.production.wire.threads import Worker
+
+Signature = Tuple[int, int]
+# Path, base, and what tells that path and index are still the same files.
+File = Tuple[str, Position, int, int, int]
+Files = Tuple[File, ...]
+
+
+class Known(NamedTuple):
+    """What is known of an object.
+
+    :param is_absent: whether production's database had no such object at the last sync.
+    :param tid: that of its BLOB's file, 8 bytes; ``None``: not known.
+    """
+
+    is_absent: bool = False
+    tid: Optional[bytes] = None
+
+
+UNKNOWN = Known()
+
+
+class Knowledge:
+    """The bases of a part's FileStorages, which are read again when the journal changes.
+
+    :param location: the part's own directory.
+    """
+
+    def __init__(self, location: str):
+        self._location = location
+        self._worker = Worker()
+        self._loaded: Tuple[Optional[Signature], List[BlobLookup]] = (None, [])
+        self._files: Files = ()
+        self._asked: Optional[Signature] = None
+        self.of(bytes(8))
+
+    def of(self, oid: bytes) -> Known:
+        """Return what is known of an object; nothing while the bases are being read, or in doubt."""
+        signature = self._signature()
+        loaded, lookups = self._loaded
+        if signature is None or signature != loaded:
+            if signature is not None and signature != self._asked:
+                self._asked = signature
+                self._worker.give(lambda: self._load(signature))
+            return UNKNOWN
+        missing = 0
+        for lookup in lookups:
+            try:
+                tid = lookup.tid(oid)
+            except KeyError:
+                missing += 1
+            except (ValueError, OSError):
+                return UNKNOWN
+            else:
+                return Known(tid=tid)
+        return Known(is_absent=bool(lookups) and missing == len(lookups))
+
+    def finish(self, seconds: float) -> None:
+        """Wait until what is to be read has been, for a number of seconds at most."""
+        self._worker.finish(seconds)
+
+    def _signature(self) -> Optional[Signature]:
+        """Return what changes with the journal, which is a new file each time; ``None`` where there is none."""
+        try:
+            status = os.stat(os.path.join(self._location, journal.JOURNAL))
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _load(self, signature: Signature) -> None:
+        lookups: List[BlobLookup] = []
+        files: Files = ()
+        try:
+            written = journal.load(self._location)
+            bases = {} if written.unfinished else written.bases
+            files = tuple(self._file(name, Position(*base)) for name, base in sorted(bases.items()))
+            if files == self._files:
+                lookups = self._loaded[1]
+            else:
+                lookups = [BlobLookup(path, path + ".index", base) for path, base, *_ in files]
+        except (CowStorageError, ValueError, OSError):
+            # One that can't be read may have what the others have not.
+            lookups, files = [], ()
+        self._files = files
+        self._loaded = (signature, lookups)
+
+    def _file(self, name: str, base: Position) -> File:
+        path = os.path.join(self._location, "base", name)
+        file, index = os.stat(path), os.stat(path + ".index")
+        return path, base, file.st_ino, index.st_ino, index.st_mtime_ns

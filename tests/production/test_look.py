@@ -1,0 +1,60 @@
+"""A look at production: what is no fault of the part's options is not blamed on them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from cowstorage.errors import NotReadOnly, RemoteUnusable
+from cowstorage.part.settings import Settings
+from cowstorage.production.look import look
+from production.parts import ALONE, filesystem_of, part
+
+US = ALONE._replace(euid=os.geteuid(), uid=os.geteuid(), gid=os.getegid())
+
+
+def over(directory: Path, **options: str) -> Settings:
+    """Make the settings of a part whose mount point is an empty directory that nothing is mounted on."""
+    mount_point = directory / "prod"
+    mount_point.mkdir()
+    return part(remote="plone@www.example.com:/srv/plone", mount_point=str(mount_point), **options)
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_connection_that_was_lost_is_not_taken_for_a_wrong_option(tmp_path: Path, sample: bool) -> None:
+    """Without reconnect sshfs unmounts itself: what is looked at then is the empty directory below the mount."""
+    settings = over(tmp_path)
+    filesystem = filesystem_of(settings, US)
+    (tmp_path / "prod" / "var").mkdir()
+    with pytest.raises(NotReadOnly, match="is not mounted any more: was the connection lost"):
+        look(filesystem, settings.mount_point, sample=sample)
+
+
+def test_a_directory_that_is_looked_at_before_mounting_is_judged_by_what_it_has(tmp_path: Path) -> None:
+    settings = over(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with pytest.raises(RemoteUnusable, match=r"has no .*elsewhere/var/filestorage\. Look at remote-file-storage"):
+        look(filesystem_of(settings, US), str(elsewhere))
+
+
+@pytest.mark.parametrize(
+    "remote, there, meant",
+    [
+        ("plone@www:/srv/plone/var", "filestorage", "plone@www:/srv/plone"),
+        ("plone@www:/srv/plone/var/", "filestorage", "plone@www:/srv/plone"),
+        ("plone@www:/srv/plone/var", "other", None),
+        ("plone@www:/srv/plone", "filestorage", None),
+    ],
+)
+def test_a_remote_that_is_one_level_too_deep_is_told_what_was_meant(
+    tmp_path: Path, remote: str, there: str, meant: Optional[str]
+) -> None:
+    (tmp_path / there).mkdir()
+    with pytest.raises(RemoteUnusable, match="remote-file-storage") as raised:
+        look(filesystem_of(part(remote=remote), US), str(tmp_path))
+    assert (f"Did you mean {meant}?" in str(raised.value)) == (meant is not None)
+    assert (str(tmp_path) in str(raised.value)) == (meant is None)
