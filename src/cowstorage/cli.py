@@ -9,11 +9,11 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Optional, Sequence
 
-from cowstorage.errors import CowStorageError, Interrupted
+from cowstorage.errors import CowStorageError, Interrupted, Refused
 from cowstorage.part.scripts import SCRIPTS
 from cowstorage.part.settings import Settings, from_script
 from cowstorage.system import identity
-from cowstorage.system.output import cleaned, one_line
+from cowstorage.system.output import RED, cleaned, coloured, columns, is_here, one_line, shortened
 
 if TYPE_CHECKING:
     from cowstorage.actions.context import Context
@@ -29,18 +29,7 @@ class HelpFormatter(argparse.HelpFormatter):
     """
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    """Return the width of the terminal in columns: that of ``COLUMNS``, else that of stdout, else 80."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) > 0:
-        return int(columns)
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
+        super().__init__(prog, width=columns() - 2)
 
 
 def parser(name: str, settings: Settings) -> argparse.ArgumentParser:
@@ -89,7 +78,7 @@ def main(name: str, options: Mapping[str, Any], argv: Optional[Sequence[str]] = 
     try:
         return _run(name, settings, arguments)
     except (CowStorageError, Interrupted) as error:
-        print(f"{settings.prefix}-{name}: {cleaned(str(error))}", file=sys.stderr)
+        complain("" if isinstance(error, Refused) else f"{settings.prefix}-{name}:", str(error), settings.directory)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -98,8 +87,18 @@ def main(name: str, options: Mapping[str, Any], argv: Optional[Sequence[str]] = 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{settings.prefix}-{name}: {cleaned(describe(error))}", file=sys.stderr)
+        complain(f"{settings.prefix}-{name}:", describe(error), settings.directory)
         return 1
+
+
+def complain(who: str, text: str, directory: str) -> None:
+    """Print an error to stderr.
+
+    :param who: begins the line, red on a terminal; empty for what is no failure.
+    :param directory: the buildout's; paths are told from it where the user is in it.
+    """
+    text = shortened(text, directory) if is_here(directory) else text
+    print(coloured(f"{who} {cleaned(text)}".lstrip(), who, RED, sys.stderr), file=sys.stderr)
 
 
 def _show_page(name: str) -> int:

@@ -134,7 +134,8 @@ class InUse(CowStorageError):
         self.holders = tuple(holders)
         lines = "\n".join(f"    {holder}" for holder in self.holders)
         super().__init__(
-            f"In use: {', '.join(self.paths)}\n{lines}\nStop it, then run the same command again.{way_out}"
+            f"In use by\n{lines}\n"
+            f"Stop it (bin/instance stop, bin/zeoserver stop), then run the same command again.{way_out}"
         )
 
 

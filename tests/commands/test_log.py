@@ -48,13 +48,25 @@ def test_the_log_shows_time_user_description_and_savepoint(buildout: Buildout) -
     buildout.run("savepoint", "there", check=True)
     buildout.commit(1, note="Later")
     lines = buildout.run("log", check=True).stdout.splitlines()
-    assert len(lines) == 3
-    assert "/Plone editor" in lines[0]
-    assert lines[0].endswith("Later 1")
-    assert lines[1].endswith("Step 2 [there]")
-    assert time.strftime("%Y-%m-%d %H:") in lines[1]
-    assert buildout.run("log", "-n", "1", check=True).stdout.splitlines() == lines[:1]
+    assert lines[0].split() == ["TRANSACTION", "WHEN", "SIZE", "NOTE"]
+    assert lines[1].endswith("Later 1 (/Plone editor)")
+    assert lines[2].startswith("-- savepoint there ---")
+    assert lines[3].endswith("Step 2 (/Plone editor)")
+    assert time.strftime("%Y-%m-%d %H:") in lines[3]
+    assert lines[5].startswith(time.strftime("-- last sync, %Y-%m-%d %H:"))
+    assert len(lines) == 6
+    assert buildout.run("log", "-n", "1", check=True).stdout.splitlines() == lines[:2]
     assert len(log(buildout, "-n", "2")) == 2
+
+
+def test_the_log_is_as_wide_as_the_terminal(buildout: Buildout) -> None:
+    noted(buildout, "An upgrade step that has much to say of itself" * 3)
+    narrow = {**(buildout.environment or {}), "COLUMNS": "60"}
+    on_terminal = buildout.run("log", tty=True, env=narrow).stdout.splitlines()
+    assert max(map(len, on_terminal)) == 60
+    assert on_terminal[1].endswith("…")
+    whole = buildout.run("log", "-v", tty=True, env=narrow).stdout.splitlines()
+    assert whole[1].endswith("say of itself (/Plone admin)")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x"])
@@ -68,8 +80,8 @@ def test_the_notes_of_upgrades_are_shown(buildout: Buildout) -> None:
     noted(buildout, "/Plone/plone-upgrade")
     noted(buildout, "/Plone", "Upgraded profile 'Products.CMFPlone:plone' to '5213'")
     lines = buildout.run("log", check=True).stdout.splitlines()
-    assert lines[0].endswith("/Plone / Upgraded profile 'Products.CMFPlone:plone' to '5213'")
-    assert lines[1].endswith("/Plone/plone-upgrade")
+    assert lines[1].endswith("/Plone / Upgraded profile 'Products.CMFPlone:plone' to '5213' (/Plone admin)")
+    assert lines[2].endswith("/Plone/plone-upgrade (/Plone admin)")
     assert log(buildout)[0]["description"] == "/Plone\nUpgraded profile 'Products.CMFPlone:plone' to '5213'"
 
 

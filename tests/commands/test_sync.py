@@ -109,12 +109,12 @@ def test_over_sshfs_hardly_more_than_what_was_added_is_moved(
 
 def test_the_lead_of_production_is_told(buildout: Buildout, production: Production) -> None:
     mounted(buildout)
-    assert "none: production has not changed since the last sync" in buildout.run("status").stdout
+    assert "production   has not changed since the last sync" in buildout.run("status").stdout
     added = append_bytes(production, 1_000_000)
     later = journal(buildout)["synced"] + 3 * 86_400
     with production._changing():
         os.utime(production.data_fs, (later, later))
-    assert f"production is 3 days and {human_size(added)} ahead" in buildout.run("status").stdout
+    assert f"production   is 3 days and {human_size(added)} ahead" in buildout.run("status").stdout
     assert status(buildout)["production"]["Data.fs"]["size"] == added
     buildout.run("sync", "--yes", check=True)
     assert status(buildout)["production"]["Data.fs"]["size"] == 0
@@ -160,7 +160,7 @@ def test_after_a_pack_the_whole_is_compared(buildout: Buildout, production: Prod
     buildout.commit(2)
     production.pack()
     assert status(buildout)["production"]["Data.fs"]["state"] == "packed"
-    assert "production was packed since: the next sync fetches all of it" in buildout.run("status").stdout
+    assert "production   was packed since: the next sync fetches all of it" in buildout.run("status").stdout
     result = buildout.run("sync", "--yes", check=True)
     assert "Data.fs: production was packed. All of it is compared, what differs is fetched." in result.stdout
     assert_is_production(buildout, production, production.data_fs.read_bytes())
@@ -391,3 +391,37 @@ def test_without_a_filestorage_blobs_are_brought_to_productions_state(
     assert "Local changes are dropped. Next: start your instance." in result.stdout
     assert sample.read_bytes() == content
     buildout.run("umount", check=True)
+
+
+def test_the_question_says_what_is_got_and_what_is_lost(buildout: Buildout, production: Production) -> None:
+    mounted(buildout)
+    buildout.commit(2)
+    content = upper(buildout).read_bytes()
+    no = buildout.run("sync", tty=True, answers=[("Go on? [y/N] ", "n\n")])
+    assert "Production has not changed since the last sync. cow-rollback drops local changes without" in no.stdout
+    assert no.stdout.rstrip().endswith("Nothing was changed.")
+    assert "cow-sync: Nothing" not in no.stdout
+    added = append_bytes(production, 1_000_000)
+    no = buildout.run("sync", tty=True, answers=[("Go on? [y/N] ", "n\n")])
+    there = rf"Production is .*{re.escape(human_size(added))} ahead\. To get there, this is dropped:"
+    assert re.search(there, no.stdout)
+    assert "  Data.fs: 2 local transactions, " in no.stdout
+    assert upper(buildout).read_bytes() == content
+    assert status(buildout)["state"] == "mounted"
+    # Not mounted, production is mounted to be looked at, and unmounted again.
+    buildout.run("umount", check=True)
+    no = buildout.run("sync", tty=True, answers=[("Go on? [y/N] ", "n\n")])
+    assert f"Production is {human_size(added)} ahead. To get there, this is dropped:" in no.stdout
+    assert status(buildout)["state"] == "not mounted"
+    assert buildout.run("sync", tty=True, answers=[("Go on? [y/N] ", "y\n")]).returncode == 0
+    mounted(buildout)
+    assert_is_production(buildout, production, production.data_fs.read_bytes())
+
+
+def test_what_is_fetched_shows_its_pace_on_a_terminal(buildout: Buildout, production: Production) -> None:
+    mounted(buildout)
+    added = append_bytes(production, 1_000_000)
+    shown = buildout.run("sync", "--yes", tty=True).stdout
+    assert f"Data.fs: {human_size(added)} of {human_size(added)}, 100%, " in shown
+    assert "xfr#" not in shown
+    assert "Data.fs: " not in buildout.run("sync", "--yes", check=True).stderr

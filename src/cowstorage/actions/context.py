@@ -38,7 +38,7 @@ class Context:
         self.settings = settings
         self.arguments = arguments
         self.host = host or facts_about(settings, programs_of(settings))
-        self.output = Output(quiet=arguments.quiet, verbose=arguments.verbose)
+        self.output = Output(arguments.quiet, arguments.verbose, settings.directory)
         self.runner = Runner(self.host.sudo, self.host.interactive, self.output.detail if arguments.verbose else None)
         self.journal = journal.load(settings.location)
 

@@ -23,11 +23,13 @@ class Facts:
     """The answers of production and of the system.
 
     :ivar remarks: what is assumed rather than known, to be shown.
+    :ivar compared: what ``lost_blobs`` has found of each FileStorage.
     """
 
     def __init__(self, context: Context):
         self.context = context
         self.remarks: List[str] = []
+        self.compared: List[Finding] = []
 
     def production(self, known: Optional[str] = None) -> Production:
         """Look at production through its mount; a BLOB cache that is laid out otherwise is dropped.
@@ -70,9 +72,9 @@ class Facts:
         """Return the FileStorages whose BLOBs production may no longer have: its own is no later state of the same."""
         context = self.context
         names = [name for name in sorted(context.journal.bases) if name in production.storages]
-        findings = compare.find(context, names, production) if context.settings.file_storage else []
+        self.compared = compare.find(context, names, production) if context.settings.file_storage else []
         states = (compare.PACKED, compare.REPLACED)
-        return [finding for finding in findings if finding.base is not None and finding.state in states]
+        return [finding for finding in self.compared if finding.base is not None and finding.state in states]
 
 
 class AssumedFacts(Facts):

@@ -22,6 +22,7 @@ from cowstorage.production import rsync
 from cowstorage.production.look import Production
 from cowstorage.system.files import existing
 from cowstorage.system.output import human_size
+from cowstorage.system.pace import Pace
 from cowstorage.system.programs import Command
 from cowstorage.system.room import RESERVE, free_bytes, size_of
 from cowstorage.system.time_limits import within
@@ -102,7 +103,7 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
         yield _fetch_index(context, finding.name, paths.local + ".index", production)
     yield Step(
         f"Fetch what was added to {finding.name}{_size(finding.moves)}",
-        (_fetch(context, finding.name, paths.local, finding.remote_size, append=True),),
+        (_fetch(context, finding.name, paths.local, finding.remote_size, since=base.size),),
         action=lambda: _check(context, finding, paths.local, base, base.size),
         explain=_without_excess(context, finding.name, finding.remote_size, lambda: filestorage.cut(paths.local, base)),
     )
@@ -165,16 +166,22 @@ def _fetch_index(context: Context, name: str, target: str, production: Productio
     return Step(f"Fetch {name}.index", (command,), explain=explain)
 
 
-def _fetch(context: Context, name: str, target: str, announced: int, append: bool = False) -> Command:
-    filesystem, settings = context.filesystem, context.settings
+def _fetch(context: Context, name: str, target: str, announced: int, since: int = 0) -> Command:
+    """Return the command that fetches a file of production's, and shows its pace on a terminal.
+
+    :param announced: bytes that production has shown of the file.
+    :param since: fetch what follows so many bytes only, which the target has.
+    """
+    filesystem, settings, output = context.filesystem, context.settings, context.output
+    pace = Pace(name, max(0, announced - since))
     return rsync.fetch(
         filesystem.source(f"{settings.remote_file_storage}/{name}"),
         rsync.Target(target),
         filesystem.remote_shell(),
         settings.rsync_options,
         announced,
-        append=append,
-        progress=not context.output.quiet and context.output.is_terminal,
+        append=since > 0,
+        tells=(lambda position: output.progress(pace.line(position - since))) if output.shows_progress else None,
     )
 
 

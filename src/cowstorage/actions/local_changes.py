@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from cowstorage.actions.context import Context
 from cowstorage.database import filestorage
@@ -190,14 +190,14 @@ def losses(context: Context) -> List[str]:
     return lines
 
 
-def agree(context: Context, lines: List[str], heading: str) -> None:
+def agree(context: Context, lines: Sequence[str], heading: str) -> None:
     """Name what is dropped, and ask; with ``--yes`` name it only.
 
     :raises Refused: nobody agreed.
     """
     if not lines:
         return
-    text = "\n".join([heading, *(f"  {line}" for line in lines)])
+    text = context.output.below("\n".join([heading, *(f"  {line}" for line in lines)]))
     confirm(text, context.arguments.yes, context.host.interactive)
     if context.arguments.yes:
         context.output.say(text)

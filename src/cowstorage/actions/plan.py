@@ -106,8 +106,6 @@ class Execution:
                 raise explained from error
 
     def _run(self, command: Command, patience: float) -> None:
-        if command.shows:
-            self.output.progress_done()
         deadline = time.monotonic() + patience
         while True:
             try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from itertools import chain
-from typing import Any, Dict, Iterator, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from cowstorage.actions import absent_blobs, compare, fetch, mounting, preflight, preparation, survey
+from cowstorage.actions import absent_blobs, compare, fetch, lead, mounting, preflight, preparation, survey
 from cowstorage.actions.context import Context
 from cowstorage.actions.facts import AssumedFacts, Facts
 from cowstorage.actions.plan import Step, show, without_undo
@@ -16,7 +15,7 @@ from cowstorage.actions.survey import Survey
 from cowstorage.part import blob_cache, trash
 from cowstorage.production import look
 from cowstorage.production.look import Production
-from cowstorage.system.output import human_seconds, human_size, local_time
+from cowstorage.system.output import human_seconds, human_size, local_time, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +74,8 @@ def run(context: Context) -> int:
     if not todo.mount:
         context.output.say(f"{context.settings.remote} is mounted already, with {context.journal.union} on top.")
         if not context.arguments.dry_run:
+            production, _ = lead.look_at_production(context, seen)
+            say_facts(context, lead.of(context, production))
             preparation.run_due(context)
         return 0
     if context.arguments.dry_run:
@@ -86,11 +87,12 @@ def run(context: Context) -> int:
         context.output.say(f"What is mounted {todo.unmount}: unmounting it first.")
     preflight.refuse_in_use(context, seen, with_network=True)
     begun = time.monotonic()
-    context.run(plan(context, seen, todo, Facts(context)))
+    facts = Facts(context)
+    context.run(plan(context, seen, todo, facts))
     seconds = time.monotonic() - begun
     trash.empty(context.settings.location, context.runner)
     preparation.run_due(context)
-    summary(context, seconds)
+    summary(context, seconds, lead.describe(context, facts.compared, {}))
     return 0
 
 
@@ -176,38 +178,64 @@ def first_fetch(context: Context, production: Production, facts: Facts) -> Itera
     if not context.arguments.dry_run:
         total = human_size(sum(finding.moves for finding in findings))
         context.output.say(f"Fetching {', '.join(finding.name for finding in findings)}: {total}")
+    facts.compared = []
     yield from fetch.plan(context, findings, production)
     yield fetch.note_synced(context)
 
 
-def states(context: Context) -> Iterator[str]:
-    """Yield of each FileStorage which state of production's it has, and what is local in it."""
+def facts_of(context: Context, ahead: Optional[Dict[str, Any]]) -> List[Tuple[str, str]]:
+    """Return which data is mounted, what is local, how far production is ahead, and how many BLOBs are here.
+
+    :param ahead: production's lead, as ``lead.of`` returns it; ``None``: not known.
+    """
     from cowstorage.actions import local_changes  # start-up
 
-    changes = {change.name: change for change in local_changes.changes(context)}
-    of = f" of {local_time(context.journal.synced)}" if context.journal.synced else ""
-    for name, base in sorted(context.journal.base_positions().items()):
-        change = changes.get(name)
-        local = f", and {change}" if change and (change.size or change.transactions is None) else ""
-        yield f"{name}: production's{of}, {human_size(base.size)}{local}"
+    journal = context.journal
+    of = f" of {local_time(journal.synced)}" if journal.synced else ""
+    rows = [
+        (name, f"production's{of}, {human_size(base.size)}") for name, base in sorted(journal.base_positions().items())
+    ]
+    rows += [
+        ("local", f"{change.name}: {change}")
+        for change in local_changes.changes(context)
+        if change.size or change.transactions is None
+    ]
+    if ahead and "problem" not in ahead and any(one["state"] != compare.CURRENT for one in ahead.values()):
+        rows += [("production", f"{name} {text}".strip()) for name, text in lead.texts(ahead).items()]
+    held = blob_cache.held(context.settings, local_changes.COUNT_SECONDS)
+    if blob_cache.suffices(context.settings, journal.bases):
+        rows.append(("BLOBs", "all are here: Plone asks nothing of production"))
+    elif held.files:
+        rows.append(("BLOBs", f"{held} here"))
+    return rows
 
 
-def summary(context: Context, seconds: float) -> None:
+def say_facts(context: Context, ahead: Optional[Dict[str, Any]]) -> None:
+    """Print what ``facts_of`` returns."""
+    for line in table(facts_of(context, ahead)):
+        context.output.say(f"  {line}")
+
+
+def summary(context: Context, seconds: float, ahead: Optional[Dict[str, Any]]) -> None:
     """Say what is there now, whose state it is, and what to do next."""
     journal, settings = context.journal, context.settings
     how = "served from here, without a network" if journal.is_offline else "mounted, read-only"
     context.output.say(f"{settings.remote} is {how}, with {journal.union} on top. ({human_seconds(seconds)})")
-    for line in states(context):
-        context.output.say(f"  {line}")
-    if blob_cache.suffices(settings, journal.bases):
-        context.output.say("  Every BLOB is local: Plone asks nothing of production.")
-    for _, target in survey.union_targets(settings):
-        shown = os.path.relpath(target, settings.directory)
-        context.output.say(f"  {shown}: writes stay in {os.path.basename(target)}.prod")
+    say_facts(context, ahead)
     for name in (journal.mounted or {}).get("hidden", ()):
         context.output.warn(
             f"{name} of production was not fetched and is hidden. "
             f"To have it, name it in storages (or leave storages out) and run {context.script('sync')}."
         )
-    back = f"Back to what was fetched: {context.script('rollback')}, to production as it is: {context.script('sync')}"
-    context.output.say(f"Next: start your instance. {back}")
+    say_next(context)
+
+
+def say_next(context: Context) -> None:
+    """Say what to do next, the quick way back first: it needs no network."""
+    context.output.say("Next: start your instance.")
+    ways = [
+        (context.script("rollback"), "drops what you change, in a second"),
+        (context.script("sync"), "brings production's latest state"),
+    ]
+    for line in table(ways):
+        context.output.say(f"      {line}")

@@ -21,7 +21,8 @@ from cowstorage.errors import CowStorageError, PathUnusable, SettingsError
 from cowstorage.part import blob_cache, trash
 from cowstorage.production.blob_source import BlobSource
 from cowstorage.system import in_use
-from cowstorage.system.output import counted, human_size, human_span, parse_size, table
+from cowstorage.system.output import counted, human_seconds, human_size, parse_size, table
+from cowstorage.system.pace import Pace
 from cowstorage.system.programs import shell_line
 from cowstorage.system.room import RESERVE, free_bytes
 
@@ -209,7 +210,7 @@ def fetch(context: Context, source: BlobSource, lists: prefetch.Lists, found: Co
         raise PathUnusable(
             top, f"has no room: {human_size(free)} are free. Use --limit or --max-size, or set location."
         )
-    begun = time.monotonic()
+    pace = Pace("BLOBs", found.wanted_size)
     count = moved = refused = 0
 
     def came(bytes_: int, relative: str) -> None:
@@ -221,24 +222,17 @@ def fetch(context: Context, source: BlobSource, lists: prefetch.Lists, found: Co
                 os.unlink(os.path.join(source.incoming, relative))
             return
         count, moved = count + 1, moved + bytes_
-        context.output.progress(pace(count, moved, found, time.monotonic() - begun))
+        context.output.progress(pace.line(moved, f"{count:,} of {found.wanted:,} BLOBs"))
 
     if found.wanted:
         try:
             source.fetch(lists.wanted, came, found.largest)
         finally:
             context.output.progress_done()
-            context.output.say(f"Fetched {counted(count, 'BLOB')}, {human_size(moved)}.")
+            took = human_seconds(pace.seconds)
+            context.output.say(f"Fetched {counted(count, 'BLOB')}, {human_size(moved)}. ({took})")
     if refused:
         context.output.warn(f"{counted(refused, 'BLOB')} came with another size than production has: not kept.")
-
-
-def pace(count: int, moved: int, found: Comparison, seconds: float) -> str:
-    """Return a line that tells how far the fetching is, how fast, and how long it will take."""
-    rate = moved / (seconds or 1)
-    left = human_span((found.wanted_size - moved) / rate) if rate else "?"
-    done = f"{human_size(moved)} of {human_size(found.wanted_size)}"
-    return f"{count:,} of {found.wanted:,} BLOBs, {done}, {human_size(rate)}/s, {left} left"
 
 
 def settle(context: Context, lists: prefetch.Lists, found: Comparison) -> bool:

@@ -6,12 +6,13 @@ import argparse
 import time
 from functools import partial
 from itertools import chain
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from cowstorage.actions import (
     compare,
     drop,
     fetch,
+    lead,
     local_changes,
     mounting,
     preflight,
@@ -56,7 +57,7 @@ class Todo(NamedTuple):
 
 
 def run(context: Context) -> int:
-    """Look first, ask, and only then let go of anything."""
+    """Look at production, ask, and only then let go of anything."""
     preflight.check(context)
     preparation.check(context)
     seen = survey.take(context)
@@ -71,9 +72,9 @@ def run(context: Context) -> int:
         show(chain(steps, prepared), context.runner, context.output)
         return 0
     preflight.refuse_in_use(context, seen, with_network=todo.unmount_first)
-    local_changes.agree(context, losses, "This drops:")
+    unasked = [] if has_asked(context, seen, losses) else losses
     begun = time.monotonic()
-    context.run(plan(context, seen, todo, Facts(context), findings))
+    context.run(plan(context, seen, todo, Facts(context), findings, unasked))
     trash.empty(context.settings.location, context.runner)
     if todo.mount_unions:
         preparation.run_due(context)
@@ -107,10 +108,40 @@ def losses_of(context: Context) -> List[str]:
     return local_changes.losses(context) + [f"savepoint {name}" for name in sorted(context.journal.savepoints)]
 
 
-def plan(context: Context, seen: Survey, todo: Todo, facts: Facts, findings: List[Finding]) -> Iterator[Step]:
+def has_asked(context: Context, seen: Survey, losses: List[str]) -> bool:
+    """Ask whether to drop what is local, where production is mounted and can be asked first how far ahead it is.
+
+    :returns: whether that is settled.  Else the plan asks, once it has looked at production: over a line that is dead
+        nobody is asked.
+    """
+    if context.arguments.yes or not losses:
+        return not losses
+    production, _ = lead.look_at_production(context, seen) if context.host.interactive else (None, None)
+    ahead = lead.of(context, production)
+    if context.host.interactive and (not ahead or "problem" in ahead):
+        return False
+    local_changes.agree(context, losses, heading(ahead))
+    return True
+
+
+def heading(ahead: Optional[Dict[str, Any]]) -> str:
+    """Return the begin of the question: what is got for what is dropped.
+
+    :param ahead: production's lead, as ``lead.of`` returns it; ``None``: not known.
+    """
+    sentences = lead.sentences(ahead)
+    if ahead and all(one["state"] == compare.CURRENT and not one["converted"] for one in ahead.values()):
+        return f"{sentences[0]} cow-rollback drops local changes without the network. This drops:"
+    return " ".join([*sentences, "To get there, this is dropped:" if sentences else "This drops:"])
+
+
+def plan(
+    context: Context, seen: Survey, todo: Todo, facts: Facts, findings: List[Finding], losses: Sequence[str] = ()
+) -> Iterator[Step]:
     """Yield the steps of a sync.
 
     :param findings: takes how production's FileStorages relate to the local ones.
+    :param losses: what is dropped, where nobody was asked about it yet.
     """
     sample = context.journal.sample
     if todo.mount_network and mounting.has_lost_production(seen):
@@ -125,7 +156,7 @@ def plan(context: Context, seen: Survey, todo: Todo, facts: Facts, findings: Lis
     production = facts.production(known=sample)
     findings += facts.findings(production)
     fetch.check_space(context, findings)
-    yield from ask_about_another_database(context, findings)
+    yield from ask(context, findings, losses)
     choice = choice_of(todo, production, facts) if todo.mount_unions else None
     for remark in facts.remarks:
         yield Step(remark)
@@ -145,12 +176,15 @@ def plan(context: Context, seen: Survey, todo: Todo, facts: Facts, findings: Lis
         yield mounting.note_unmounted(context)
 
 
-def ask_about_another_database(context: Context, findings: List[Finding]) -> Iterator[Step]:
-    """Yield a question where production's database is not a later state of the one that was fetched before."""
+def ask(context: Context, findings: List[Finding], losses: Sequence[str]) -> Iterator[Step]:
+    """Yield the questions that are left: what is dropped, and a production that is no later state of the one before."""
+    if losses:
+        begin = heading(lead.describe(context, findings, {}))
+        yield Step("Ask about local changes", action=partial(local_changes.agree, context, losses, begin))
     lines = [f"{finding.name}: {finding.remark}" for finding in findings if finding.state == compare.REPLACED]
     if lines:
-        heading = "Production is not what was fetched before:"
-        yield Step("Ask about another database", action=partial(local_changes.agree, context, lines, heading))
+        begin = "Production is not what was fetched before:"
+        yield Step("Ask about another database", action=partial(local_changes.agree, context, lines, begin))
 
 
 def choice_of(todo: Todo, production: Production, facts: Facts) -> Choice:

@@ -101,7 +101,7 @@ def fetch(
     options: Optional[Tuple[str, ...]],
     announced: int,
     append: bool = False,
-    progress: bool = False,
+    tells: Optional[Callable[[int], None]] = None,
 ) -> Command:
     """Return the command that fetches one file of production.
 
@@ -109,19 +109,20 @@ def fetch(
     :param options: the user's options of rsync; ``None``: ``-z`` over a network.
     :param announced: bytes that production has shown of the file; much more is not accepted.
     :param append: fetch only what follows the target's end; the target must be a true prefix of the source.
-    :param progress: show the progress on the terminal, in one line.
+    :param tells: called about once a second with how far rsync is in the file, bytes from its start.
     :raises TypeError: when source or target is not of its type, so that production can't become a target.
     """
     _check(source, target)
     if options is None:
         options = ("-z",) if source.remote else ()
     argv = ["rsync", "--times", "--inplace", f"--timeout={IO_SECONDS}", *options]
-    if progress:
-        argv.append("--info=progress2")
+    if tells:
+        argv += ["--info=progress2", "--no-human-readable"]
     # Without --ignore-times rsync would skip a target of the same size and time, though it was found damaged.
     argv.append("--append" if append else "--ignore-times")
     argv += [*_reached(source, ssh, options), "--", source.spec, target.path]
-    return _command(argv, shows=progress, largest=announced + announced // 4 + GROWTH)
+    pieces = _progress(tells) if tells else None
+    return _command(argv, largest=announced + announced // 4 + GROWTH, pieces=pieces)
 
 
 def fetch_listed(
@@ -165,27 +166,49 @@ def sent_too_much(error: Exception) -> bool:
 
 
 def _command(
-    argv: List[str], largest: int, shows: bool = False, tells: Optional[Callable[[str], None]] = None
+    argv: List[str],
+    largest: int,
+    tells: Optional[Callable[[str], None]] = None,
+    pieces: Optional[Callable[[str], None]] = None,
 ) -> Command:
     """Return a command with ``--copy-links``, and without that option where the server refuses it.
 
     A file of production may be a symbolic link to another disk; what is fetched is the file that the link leads to.
 
     :param largest: bytes of a file here.
-    :param shows: whether rsync's output goes to the terminal.
-    :param tells: called with each line of the output.
+    :param tells, pieces: as in ``Command``.
     """
     return Command(
         (argv[0], "--copy-links", *argv[1:]),
         limit=None,
-        shows=shows,
         fallback=tuple(argv),
         fallback_when=REFUSED,
         tells=tells,
+        pieces=pieces,
         locks=True,
         environment=environment(),
         largest=largest,
     )
+
+
+def _progress(tells: Callable[[int], None]) -> Callable[[str], None]:
+    """Return what takes the output of ``--info=progress2`` byte by byte, and calls ``tells`` with each number of bytes.
+
+    rsync writes ``<blanks>BYTES PERCENT% …`` after each carriage return; a line end comes with the last only.
+    """
+    line = ""
+
+    def take(piece: str) -> None:
+        nonlocal line
+        if piece not in ("\r", "\n"):
+            # sh hands on as it is what is no text by itself: a part of a letter, of which rsync writes none here.
+            line += piece if isinstance(piece, str) else "?"
+            return
+        words, line = line.split(), ""
+        if len(words) > 1 and words[0].isdecimal() and words[1].endswith("%"):
+            tells(int(words[0]))
+
+    return take
 
 
 def _check(source: Source, target: Target) -> None:

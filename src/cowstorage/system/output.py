@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
-from typing import Iterable, List, Sequence
+from typing import Iterable, List, Sequence, TextIO
 
 from cowstorage.errors import Refused, SettingsError
 
 # The factor of each unit that ``parse_size`` accepts.
 SIZE_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+
+
+# Colours of a terminal, ECMA-48: parameters of SGR.
+RED, GREEN, YELLOW = "31", "32", "33"
 
 
 # What isspace() takes for spaces besides: the information separators, and NEL.
@@ -72,15 +77,55 @@ def one_line(text: str) -> str:
     return " / ".join(cleaned(line.strip()) for line in text.splitlines() if line.strip())
 
 
-def table(rows: Iterable[Sequence[str]], indent: str = "") -> List[str]:
+def table(rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> List[str]:
     """Return rows as lines with left-aligned columns, two spaces between columns; each cell is on one line.
 
     :param rows: the cells of each row; all rows have the same number of cells.
-    :param indent: text that begins each line.
+    :param right: the columns that are right-aligned, by their cell in the first row.
     """
-    rows = [list(map(one_line, row)) for row in rows]
+    rows = [list(map(_cell, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return [indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    aligned = [">" if cell in right else "<" for cell in rows[0]] if rows else []
+    return ["  ".join(f"{cell:{to}{width}}" for cell, to, width in zip(row, aligned, widths)).rstrip() for row in rows]
+
+
+def _cell(text: str) -> str:
+    """Return the text of a cell on one line; blanks that it begins with align it."""
+    return text[: len(text) - len(text.lstrip(" "))] + one_line(text)
+
+
+def columns() -> int:
+    """Return the width of the terminal in columns: that of ``COLUMNS``, else that of stdout, else 80."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdigit() and int(told) > 0:
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def coloured(text: str, words: str, colour: str, stream: TextIO) -> str:
+    """Return text with the first occurrence of some words in a colour, on a terminal, unless NO_COLOR is set.
+
+    :param text: cleaned already.
+    :param words: empty: none.
+    """
+    wanted = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return text.replace(words, f"\033[{colour}m{words}\033[0m", 1) if words and wanted else text
+
+
+def is_here(directory: str) -> bool:
+    """Return whether a directory is the one that the user is in, so that paths below it can be typed without it."""
+    try:
+        return os.path.samefile(directory, os.curdir)
+    except OSError:
+        return False
+
+
+def shortened(text: str, directory: str) -> str:
+    """Return text in which paths below a directory are told from it: words, quoted or not, that begin with it."""
+    return re.sub(rf"(?<![^\s'\"(]){re.escape(directory.rstrip('/'))}/(?=[^\s/])", "", text)
 
 
 class Output:
@@ -88,11 +133,13 @@ class Output:
 
     :param quiet: with ``--quiet``: print results, warnings and errors only.
     :param verbose: with ``--verbose``: print details, such as each command, too.
+    :param directory: the buildout's; paths in sentences are told from it where the user is in it.
     """
 
-    def __init__(self, quiet: bool = False, verbose: bool = False):
+    def __init__(self, quiet: bool = False, verbose: bool = False, directory: str = ""):
         self.quiet = quiet
         self.verbose = verbose
+        self.directory = directory if directory and is_here(directory) else ""
         self._has_progress = False
 
     @property
@@ -103,18 +150,22 @@ class Output:
     def say(self, text: str = "") -> None:
         """Print a line to stdout, unless quiet."""
         if not self.quiet:
-            self.progress_done()
-            print(cleaned(text), flush=True)
+            self.result(self.below(text))
 
-    def result(self, text: str) -> None:
-        """Print a line that the user asked for to stdout, also when quiet."""
+    def result(self, text: str, words: str = "", colour: str = "") -> None:
+        """Print a line that the user asked for to stdout, also when quiet; some words of it may have a colour."""
         self.progress_done()
-        print(cleaned(text), flush=True)
+        print(coloured(cleaned(text), cleaned(words), colour, sys.stdout), flush=True)
+
+    def below(self, text: str) -> str:
+        """Return text with paths told from the buildout directory, where the user is in it."""
+        return shortened(text, self.directory) if self.directory else text
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr, also when quiet: the script goes on."""
         self.progress_done()
-        print(f"Warning: {cleaned(text)}", file=sys.stderr, flush=True)
+        line = f"Warning: {cleaned(self.below(text))}"
+        print(coloured(line, "Warning:", YELLOW, sys.stderr), file=sys.stderr, flush=True)
 
     def detail(self, text: str) -> None:
         """Print a line to stderr when verbose."""
@@ -122,9 +173,14 @@ class Output:
             self.progress_done()
             print(cleaned(text), file=sys.stderr, flush=True)
 
+    @property
+    def shows_progress(self) -> bool:
+        """Return whether ``progress`` prints anything."""
+        return not self.quiet and sys.stderr.isatty()
+
     def progress(self, text: str) -> None:
         """Print a line to stderr that the next progress line overwrites; only on a terminal, unless quiet."""
-        if not self.quiet and sys.stderr.isatty():
+        if self.shows_progress:
             print(f"\r\033[K{cleaned(text)}", end="", file=sys.stderr, flush=True)
             self._has_progress = bool(text)
 

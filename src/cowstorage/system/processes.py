@@ -75,6 +75,7 @@ def run_program(
     output: str = "returned",
     stdin: Optional[str] = None,
     tells: Optional[Callable[[str], None]] = None,
+    bytewise: bool = False,
     lock: Optional[int] = None,
     root: bool = False,
     by_sudo: bool = False,
@@ -88,9 +89,10 @@ def run_program(
     :param argv: the program and its arguments.
     :param cwd: the working directory; ``None``: ours.
     :param limit: seconds until the program is killed; ``None``: no time limit.
-    :param output: ``returned``, ``shown`` (stdout goes to our stdout) or ``thrown away``.
+    :param output: ``returned`` or ``thrown away``.
     :param stdin: the input of the program; ``None``: none.
-    :param tells: called with each line of stdout, which then is neither returned nor shown; ``None``: see ``output``.
+    :param tells: called with each line of stdout, which then is not returned; ``None``: see ``output``.
+    :param bytewise: ``tells`` is called with each byte of stdout instead.
     :param root: whether the program is root's, where root works for a developer; else the program is the developer's.
     :param by_sudo: whether ``argv`` begins with the sudo that runs the program: as for ``_end``.
     :param limits: what the program may take.
@@ -108,12 +110,10 @@ def run_program(
     with open(os.devnull, "r+b") as nowhere:
         streams: Dict[str, Dict[str, Any]] = {
             "returned": {"_err_to_out": True, "_tty_out": False},
-            # sh refuses _tty_out where sys.stdout is a terminal.
-            "shown": {"_out": sys.stdout},
             "thrown away": {"_out": nowhere, "_err": nowhere},
         }
         if tells is not None:
-            streams[output] = {"_out": tells, "_tty_out": False}
+            streams[output] = {"_out": tells, "_out_bufsize": 0 if bytewise else 1, "_tty_out": False}
 
         def start(prepare: Callable[[], None]) -> Any:
             return program(

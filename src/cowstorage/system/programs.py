@@ -20,12 +20,12 @@ class Command(NamedTuple):
     :param root: whether root runs the program, through sudo where we are not root.
     :param cwd: the working directory; ``None``: ours.
     :param limit: seconds until the program is killed; ``None``: no time limit.
-    :param shows: whether stdout goes to our stdout (for progress) instead of being returned.
     :param fallback: program and arguments to run when ``argv`` fails; ``None``: the failure is raised.
     :param fallback_when: text that the output of ``argv`` must contain for ``fallback`` to be run; empty: any.
     :param detached: whether the output is thrown away.  For a program that leaves a process running, which would
         keep the pipe open that the output is read from.
     :param tells: called with each line of stdout as it comes, in another thread; the output is not returned then.
+    :param pieces: called as ``tells`` is, with each byte as a text: for a program that ends no line while it works.
     :param locks: whether the program inherits the lock of the part, which stays locked until the last process of the
         program has ended.  For a program that writes files which the next command reads.
     :param environment: variables that differ from ours, and their values; ``None``: the variable is taken away.
@@ -37,11 +37,11 @@ class Command(NamedTuple):
     root: bool = False
     cwd: Optional[str] = None
     limit: Optional[float] = QUIET_SECONDS
-    shows: bool = False
     fallback: Optional[Tuple[str, ...]] = None
     fallback_when: str = ""
     detached: bool = False
     tells: Optional[Callable[[str], None]] = None
+    pieces: Optional[Callable[[str], None]] = None
     locks: bool = False
     environment: Tuple[Tuple[str, Optional[str]], ...] = ()
     largest: Optional[int] = None
@@ -113,7 +113,7 @@ class Runner:
         self.euid = os.getuid()
 
     def run(self, command: Command) -> str:
-        """Run a command and return its output; empty when the output is shown, thrown away or told line by line.
+        """Run a command and return its output; empty when the output is thrown away or told.
 
         :raises CommandFailed: when the program, or its fallback, ends with another exit code than 0.
         :raises ProgramMissing: when the program is not installed.
@@ -144,14 +144,15 @@ class Runner:
 
     def _start(self, command: Command, argv: Tuple[str, ...]) -> str:
         """Run ``argv``, which becomes root by itself, with the other parameters of the command."""
-        output = "shown" if command.shows else "thrown away" if command.detached else "returned"
+        output = "thrown away" if command.detached else "returned"
         lock = self.lock if command.locks else None
         return run_program(
             argv,
             command.cwd,
             command.limit,
             output,
-            tells=command.tells,
+            tells=command.pieces or command.tells,
+            bytewise=command.pieces is not None,
             lock=lock,
             root=command.root,
             by_sudo=command.root and self.euid != 0,
