@@ -1,5 +1,6 @@
 """Distribution metadata; setup.py because zc.buildout 3 and 4 know no pyproject-only projects."""
 
+import re
 import sys
 
 # An old easy_install, such as that of a buildout of Python 2, doesn't look at python_requires.
@@ -27,13 +28,14 @@ class SourceDistribution(sdist):
         super().make_distribution()
 
 
+# A picture of the checkout is none of the index's.
+README = re.sub(r"\.\. image:: .*\n(?: +.*\n)*\n", "", (HERE / "README.rst").read_text(encoding="utf-8"))
+
 setup(
     name="cowstorage",
     version="1.0.dev0",
     description="Develop a Plone upgrade against production's data: read-only network mount, copy-on-write on top",
-    long_description=(HERE / "README.rst").read_text(encoding="utf-8")
-    + "\n\n"
-    + (HERE / "CHANGES.rst").read_text(encoding="utf-8"),
+    long_description=README + "\n\n" + (HERE / "CHANGES.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="GPL-2.0-or-later",
     keywords="plone zope zodb buildout blobstorage overlayfs sshfs copy-on-write upgrade",
@@ -63,7 +65,7 @@ setup(
     ],
     package_dir={"": "src"},
     packages=find_packages("src"),
-    package_data={"cowstorage": ["pages/*.rst"]},
+    package_data={"cowstorage": ["pages/*"]},
     include_package_data=True,
     python_requires=">=3.8",
     install_requires=[

@@ -56,6 +56,10 @@ def test_the_source_distribution_has_what_it_is_built_and_tested_from(releases: 
 
 def test_the_metadata_is_right_for_the_index(releases: Dict[str, Path]) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *releases.values())
+    archive = zipfile.ZipFile(releases[".whl"])
+    described = archive.read(next(name for name in archive.namelist() if name.endswith("/METADATA"))).decode()
+    assert "Four commands:" in described
+    assert "image::" not in described
 
 
 def test_the_wheel_works_in_a_clean_environment(releases: Dict[str, Path], tmp_path: Path) -> None:

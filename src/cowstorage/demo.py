@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
 import shutil
 import sys
 import tempfile
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Optional
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, Dict, Iterator, List, Optional, TextIO
 
 import transaction
 from ZODB import DB
@@ -23,6 +24,10 @@ from cowstorage import cli
 from cowstorage.buildout.options import UNIONS, from_options
 from cowstorage.part import settings
 from cowstorage.system import mounts
+from cowstorage.system.output import columns
+
+# Before the lines of a step.
+MARGIN = "   "
 
 # Document name → text.
 Texts = Dict[str, str]
@@ -30,6 +35,44 @@ Texts = Dict[str, str]
 
 class Failed(Exception):
     """A step whose script failed or whose claim does not hold."""
+
+
+class Indented(io.TextIOBase):
+    """A stream that begins each line of what is written to it with the margin of a script's output."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self._begins = True
+
+    def write(self, text: str) -> int:
+        """Write text on to the stream."""
+        for line in text.splitlines(keepends=True):
+            self.stream.write(MARGIN + "  " + line if self._begins and line.strip() else line)
+            self._begins = line.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal."""
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream."""
+        return self.stream.fileno()
+
+
+@contextmanager
+def working_in(directory: str) -> Iterator[None]:
+    """Make a directory the working directory."""
+    before = os.getcwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager
@@ -107,10 +150,13 @@ class Demonstration:
         :raises Failed: for the first step that fails.
         """
         self.make()
-        self.mount()
-        self.work()
-        self.refresh()
-        self.unmount()
+        # The user of a buildout is in it: paths below it are told from it.
+        with working_in(self.buildout):
+            self.mount()
+            self.work()
+            self.go_back()
+            self.sync()
+            self.unmount()
 
     def say(self, text: str) -> None:
         """Print the heading of the next step."""
@@ -122,8 +168,9 @@ class Demonstration:
 
         :raises Failed: when the exit code is not 0.
         """
-        print(f"   $ {' '.join((f'bin/cow-{name}', *arguments))}", flush=True)
-        code = cli.main(name, settings.to_script(self.settings), list(arguments))
+        print(f"{MARGIN}$ {' '.join((f'bin/cow-{name}', *arguments))}", flush=True)
+        with redirect_stdout(Indented(sys.stdout)):
+            code = cli.main(name, settings.to_script(self.settings), list(arguments))
         if code != 0:
             raise Failed(f"bin/cow-{name} ended with exit code {code}")
 
@@ -132,7 +179,7 @@ class Demonstration:
 
         :raises Failed: when the claim does not hold.
         """
-        print(f"   {'yes' if holds else 'NO'}: {claim}", flush=True)
+        print(f"{MARGIN}{'yes' if holds else 'NO'}: {claim}", flush=True)
         if not holds:
             raise Failed(claim)
 
@@ -145,31 +192,40 @@ class Demonstration:
         write(self.production, {"front-page": "Welcome", "news": "We are live"}, "Content")
         write(self.buildout, {"mine": "My own database"}, "Mine")
         self.before = digest(self.production)
-        print(f"   {self.production} (digest {self.before})\n   {self.buildout}")
+        print(f"{MARGIN}production  {self.production}\n{MARGIN}buildout    {self.buildout}")
 
     def mount(self) -> None:
         """Mount production, and check that the buildout's paths show its documents."""
-        self.say("Mount production read-only, with copy-on-write unions over var/filestorage and var/blobstorage:")
+        self.say("Production's data in the place of yours, what is written stays here:")
         self.script("mount")
         self.check("your buildout sees production's documents", read(self.buildout) == read_copy(self.production))
 
     def work(self) -> None:
         """Write to the mounted database, and check that production stays the same."""
-        self.say("An upgrade writes, and breaks something:")
+        self.say("Name this state; then an upgrade writes, and breaks something:")
+        self.script("savepoint", "before-upgrade")
         write(self.buildout, {"front-page": "Oops", "new": "Made by the upgrade"}, "Upgrade step 1")
         self.check("your buildout sees the change", read(self.buildout)["front-page"] == "Oops")
         self.check("production is byte for byte what it was", digest(self.production) == self.before)
         self.script("log")
 
-    def refresh(self) -> None:
+    def go_back(self) -> None:
+        """Go back to the savepoint, check that, and write again."""
+        self.say("Back to the savepoint, to try it again:")
+        self.script("rollback", "before-upgrade", "--yes")
+        seen = read(self.buildout)
+        self.check("the front page is what it was", seen["front-page"] == "Welcome" and "new" not in seen)
+        write(self.buildout, {"front-page": "Upgraded"}, "Upgrade step 1, mended")
+
+    def sync(self) -> None:
         """Write to production, fetch that by a sync, and check that the local changes are gone."""
-        self.say("Meanwhile production moves on. Fetch its latest state and drop what the upgrade did:")
+        self.say("Meanwhile production moves on. To its latest state:")
         write(self.production, {"news": "Ten years online"}, "Edited")
         after = digest(self.production)
         self.script("sync", "--yes")
         seen = read(self.buildout)
         self.check("the news of production is here", seen["news"] == "Ten years online")
-        self.check("what the upgrade did is gone", seen["front-page"] == "Welcome" and "new" not in seen)
+        self.check("what the upgrade did is gone", seen["front-page"] == "Welcome")
         self.check("production was only read", digest(self.production) == after)
 
     def unmount(self) -> None:
@@ -201,7 +257,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--union", default="auto", choices=UNIONS, help="default: what works here")
     parser.add_argument("--directory", default="/var/tmp", help="where the scratch directory is made")
     arguments = parser.parse_args(argv)
-    directory = tempfile.mkdtemp(prefix="cowstorage-demo-", dir=arguments.directory)
+    # Scripts ask for the width of the terminal, of which the margin takes some.
+    os.environ["COLUMNS"] = str(columns() - len(MARGIN) - 2)
+    directory = tempfile.mkdtemp(prefix="cow-demo-", dir=arguments.directory)
     demonstration = Demonstration(directory, arguments.union)
     try:
         demonstration.run()
@@ -212,7 +270,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         demonstration.clean()
         if not mounts.at_or_below(mounts.read(), os.path.realpath(directory)):
             shutil.rmtree(directory, ignore_errors=True)
-    print(f"\nThat was all; {directory} is removed. Next: README.rst, Use it in your Plone buildout.")
+    print(f"\nThat was all; {directory} is removed. Next: README.rst")
     return 0
 
 

@@ -44,8 +44,8 @@ def run(context: Context) -> int:
     trash.empty(context.settings.location, context.runner)
     remote = seen.made_with.remote
     if seen.has_unions or seen.has_network:
-        again = context.script("mount")
-        context.output.say(f"{remote} is unmounted. Local changes are kept for the next {again}.")
+        context.output.say(f"{remote} is unmounted.")
+        context.output.say(f"Local changes are kept for the next {context.script('mount')}.")
     else:
         context.output.say(f"{remote} was not mounted.")
     return 0

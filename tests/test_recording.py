@@ -1,0 +1,29 @@
+"""The recording that README shows is what the demonstration prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from recording import recorded, text_of, without_chance
+
+PAGES = Path(__file__).parent.parent / "src" / "cowstorage" / "pages"
+CAST = (PAGES / "recording.cast").read_text(encoding="utf-8")
+SVG = PAGES / "recording.svg"
+
+
+@pytest.mark.root
+def test_a_fresh_run_prints_what_is_recorded() -> None:
+    assert without_chance(recorded()) == without_chance(text_of(CAST))
+
+
+def test_the_picture_shows_every_line_of_the_recording() -> None:
+    texts = [element for element in ElementTree.parse(SVG).iter() if element.tag == "{http://www.w3.org/2000/svg}text"]
+    shown = {"".join("".join(element.itertext()).split()) for element in texts}
+    assert {"".join(line.split()) for line in text_of(CAST)} - {""} <= shown
+
+
+def test_the_picture_is_small() -> None:
+    assert SVG.stat().st_size < 100_000
