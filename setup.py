@@ -40,7 +40,7 @@ setup(
     license="GPL-2.0-or-later",
     keywords="plone zope zodb buildout blobstorage overlayfs sshfs copy-on-write upgrade",
     classifiers=[
-        "Development Status :: 4 - Beta",
+        "Development Status :: 5 - Production/Stable",
         "Environment :: Console",
         "Framework :: Buildout :: Recipe",
         "Framework :: Plone",

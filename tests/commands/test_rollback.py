@@ -86,10 +86,11 @@ def test_rollback_goes_back_to_a_savepoint_and_to_a_transaction(buildout: Buildo
 def test_what_is_dropped_is_named_with_yes_too(buildout: Buildout) -> None:
     buildout.commit(1)
     buildout.run("savepoint", "early", check=True)
-    buildout.commit(2)
+    buildout.commit(5, note="Step")
     buildout.run("savepoint", "late", check=True)
     said = buildout.run("rollback", "early", "--yes", check=True).stdout
-    assert said.startswith("Back to savepoint early. This drops:\n  Data.fs: 2 local transactions, ")
+    assert said.startswith("Back to savepoint early. This drops:\n  Data.fs: 5 local transactions, ")
+    assert "and their BLOBs\n    Step 5\n    Step 4\n    Step 3\n    and 2 more\n" in said
     assert "  savepoint late\n" in said
     assert "savepoint early\n" not in said
 

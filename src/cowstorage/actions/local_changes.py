@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from collections import deque
+from typing import Deque, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from cowstorage.actions.context import Context
 from cowstorage.database import filestorage
 from cowstorage.database.conversion import magic_at, magic_of
 from cowstorage.database.format import PYTHONS, Position
 from cowstorage.errors import DamagedDatabase
-from cowstorage.system.output import confirm, counted, human_size
+from cowstorage.system.output import confirm, counted, human_size, one_line
 from cowstorage.union import whiteouts
 
 # Give up counting transactions or files after this: the sums are for display.
 COUNT_SECONDS = 0.1
+
+# How many transactions that are dropped are named.
+NOTES = 3
 
 
 class Change(NamedTuple):
@@ -27,6 +31,7 @@ class Change(NamedTuple):
     :param complete: all of them were counted; ``size`` is right in any case.
     :param magics: the magic of before and the one of now, where they differ; else empty.
     :param converted: the last transactions are of the magic of now, too: a conversion has got that far.
+    :param notes: of the newest transactions that were counted, newest first.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Change(NamedTuple):
     complete: bool = True
     magics: Tuple[bytes, ...] = ()
     converted: bool = False
+    notes: Tuple[str, ...] = ()
 
     @property
     def is_any(self) -> bool:
@@ -112,15 +118,19 @@ def since(
 def _counted(name: str, path: str, position: Position, seconds: float) -> Change:
     size = os.path.getsize(path) - position.size
     deadline = time.monotonic() + seconds
-    count = 0
+    count, complete = 0, True
+    notes: Deque[str] = deque(maxlen=NOTES)
     try:
-        for count, _ in enumerate(filestorage.transactions(path, position), 1):
+        for transaction in filestorage.transactions(path, position):
+            count += 1
+            notes.appendleft(one_line(transaction.description))
             if time.monotonic() > deadline:
-                return Change(name, count, size, complete=False)
+                complete = False
+                break
     except DamagedDatabase:
         # The damage is thrown away with the rest, or was reported by whoever reads the file.
-        return Change(name, count, size, complete=False)
-    return Change(name, count, size)
+        complete = False
+    return Change(name, count, size, complete, notes=tuple(notes) if complete else ())
 
 
 def changed_blobs(context: Context, seconds: float = COUNT_SECONDS) -> Tree:
@@ -180,9 +190,22 @@ def unknown_names(context: Context) -> Iterator[str]:
         yield from sorted(name for name in os.listdir(upper) if name not in keep)
 
 
+def named(change: Change, besides: str = "") -> Iterator[str]:
+    """Yield a change as lines: what it is, and below that the notes of its newest transactions.
+
+    :param besides: ends the first line.
+    """
+    yield f"{change.name}: {change}{besides}"
+    if any(change.notes):
+        yield from (f"  {note or '(no note)'}" for note in change.notes)
+        more = (change.transactions or 0) - len(change.notes)
+        if more > 0:
+            yield f"  and {more:,} more"
+
+
 def losses(context: Context) -> List[str]:
     """Return what going back to production's state throws away, a line each; empty when nothing is."""
-    lines = [f"{change.name}: {change}" for change in changes(context) if change.is_any]
+    lines = [line for change in changes(context) if change.is_any for line in named(change)]
     upper = changed_blobs(context)
     if upper.files or upper.deleted:
         lines.append(f"{context.settings.blob_upper}: {upper}")

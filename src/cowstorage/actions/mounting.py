@@ -38,6 +38,8 @@ def mount_production(context: Context) -> Iterator[Step]:
         return refusals.explained(error) or filesystem.explain(error) if isinstance(error, CommandFailed) else error
 
     by_developer = context.host.euid != 0 and any(kind.startswith("fuse") for kind in filesystem.types)
+    # A local directory is not waited for.
+    connects = f"Connecting to {context.settings.remote}" if context.settings.filesystem != "directory" else ""
     for mount in filesystem.mounts():
         yield Step(
             f"Mount {context.settings.remote} read-only on {mount.target}",
@@ -46,7 +48,9 @@ def mount_production(context: Context) -> Iterator[Step]:
             undo=(mounts.unmount_in_any_case(mount.target, by_developer),),
             explain=explain,
             after_undo=filesystem.abandon,
+            connects=connects,
         )
+        connects = ""
 
 
 def _verify_read_only(target: str) -> None:

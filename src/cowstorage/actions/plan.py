@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, Interrupted
-from cowstorage.system.output import Output
+from cowstorage.system.output import Output, human_seconds
 from cowstorage.system.processes import INTERRUPTS
 from cowstorage.system.programs import Command, Runner, shell_line
 
@@ -24,6 +24,8 @@ class Step(NamedTuple):
     :param patience: seconds for which a command that finds something busy is tried again.
     :param explain: returns a clearer error for an error of the step, or ``None`` to ignore the error.
     :param keeps: when the step is done, nothing up to and with it is undone any more.
+    :param connects: what is waited for, such as ``Connecting to www.example.com``: shown on a terminal, with the time
+        that it took.
     """
 
     title: str
@@ -34,6 +36,7 @@ class Step(NamedTuple):
     patience: float = 0.0
     undo_unless: Optional[Callable[[], str]] = None
     keeps: bool = False
+    connects: str = ""
     after_undo: Optional[Callable[[], None]] = None
 
 
@@ -85,11 +88,14 @@ class Execution:
             self.output.detail(f"# {step.title}")
             if not self.output.verbose:
                 # Alive from the first second: a log-in may take five, and a server that hangs ninety.
-                self.output.progress(f"{step.title} …")
+                self.output.progress(f"{step.connects or step.title} …")
             self.remember(step.title)
             # Known before it is begun: a step that is cut off in the middle is undone, too.
             self._undo.append(step)
+            begun = time.monotonic()
             self._perform(step)
+            if step.connects and self.output.shows_progress:
+                self.output.say(f"{step.connects} … ok ({human_seconds(time.monotonic() - begun)})")
             if step.keeps:
                 self._undo.clear()
             self.remember(None)

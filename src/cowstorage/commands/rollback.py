@@ -104,7 +104,7 @@ def _cut_off(context: Context, name: str, target: Target) -> Iterator[str]:
     path = context.paths(name).local
     change = local_changes.since(name, path, target.positions[name], target.magics.get(name))
     if change.size:
-        yield f"{name}: {change}, and their BLOBs"
+        yield from local_changes.named(change, ", and their BLOBs")
     elif change.magics:
         yield f"{name}: {change}"
 
