@@ -35,10 +35,11 @@ def run(context: Context) -> int:
     """Print the state; the exit code tells it, too."""
     seen = survey.take(context)
     production, problem = lead.look_at_production(context, seen)
-    state = survey.BROKEN if problem or context.journal.unfinished or is_unprepared(context, seen) else seen.state
+    unprepared = is_unprepared(context, seen)
+    state = survey.BROKEN if problem or context.journal.unfinished or unprepared else seen.state
     if context.output.quiet and not context.arguments.json:
         return EXIT_CODES[state]
-    data = collect(context, seen, state)
+    data = collect(context, seen, state, unprepared)
     data["production"] = {"problem": problem} if problem else lead.of(context, production)
     if context.arguments.json:
         context.output.result(json.dumps(data, indent=1))
@@ -58,7 +59,7 @@ def is_unprepared(context: Context, seen: Survey) -> bool:
     return preparation.is_due(context)
 
 
-def collect(context: Context, seen: Survey, state: str) -> Dict[str, Any]:
+def collect(context: Context, seen: Survey, state: str, unprepared: bool) -> Dict[str, Any]:
     """Return everything as plain data: sizes in bytes, times in unix seconds."""
     from cowstorage.actions import local_changes  # start-up
     from cowstorage.part import blob_cache  # start-up
@@ -88,7 +89,7 @@ def collect(context: Context, seen: Survey, state: str) -> Dict[str, Any]:
         ],
         "settings_changed": journal.mounted is not None and not seen.as_configured,
         "unfinished": journal.unfinished,
-        "unprepared": is_unprepared(context, seen),
+        "unprepared": unprepared,
         "synced": journal.synced,
         "base": {
             name: {"size": size, "tid": tid, "magic": journal.base_magic(name).decode("ascii")}
