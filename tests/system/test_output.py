@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_paths_are_whole_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert output.Output(directory=f"{tmp_path}/link").below(text) == text
     assert output.Output(directory=str(tmp_path / "missing")).below(text) == text
     assert output.Output().below(text) == text
+
+
+def test_progress_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stderr", Terminal())
+    printer = output.Output()
+    printer.progress("Remove BLOB files of later transactions")
+    printer.progress("Done")
+    assert sys.stderr.getvalue() == "\r\033[KRemove BLOB files …\r\033[KDone"
 
 
 class Terminal(io.StringIO):

@@ -101,4 +101,5 @@ def _try(context: Context, union: Union, seen: Production) -> Verdict:
     if failure:
         return Verdict(union.name, False, failure)
     avoided = context.filesystem.passed_over.get(union.name)
-    return Verdict(union.name, True, f"{LAST_RESORT}: {avoided}" if avoided else "")
+    why = f": {avoided}" if context.output.verbose else ""
+    return Verdict(union.name, True, f"{LAST_RESORT}{why}" if avoided else "")

@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 from cowstorage.actions.context import Context
 from cowstorage.database import filestorage
 from cowstorage.database.format import Transaction
-from cowstorage.system.output import columns, human_size, local_time, one_line, table
+from cowstorage.system.output import columns, cut, human_size, local_time, one_line, table
 
 # Columns of a line across; no wider, as lines of text are not.
 RULE = 79
@@ -94,7 +94,7 @@ def lines(entries: Sequence[Entry], ends: Sequence[str], several: bool, width: i
         rows.append(row)
     for number, line in enumerate(table(rows, right=("SIZE",))):
         above += [rule(words, width) for words in marks.get(number, ())]
-        above.append(line if whole or len(line) <= width else line[: width - 1] + "…")
+        above.append(line if whole else cut(line, width))
     return above + [rule(words, width) for words in ends]
 
 

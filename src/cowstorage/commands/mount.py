@@ -206,7 +206,8 @@ def facts_of(context: Context, ahead: Optional[Dict[str, Any]]) -> List[Tuple[st
     if blob_cache.suffices(context.settings, journal.bases):
         rows.append(("BLOBs", "all are here: Plone asks nothing of production"))
     elif held.files:
-        rows.append(("BLOBs", f"{held} here"))
+        more = "" if held.complete else "more than "
+        rows.append(("BLOBs", f"{more}{held.files:,} in the cache here, {human_size(held.size)}"))
     return rows
 
 

@@ -162,7 +162,7 @@ def source_of(context: Context) -> BlobSource:
 def report(context: Context, found: Comparison) -> None:
     """Say how many BLOBs are needed, here, and to be fetched."""
     say = context.output.result if context.arguments.dry_run else context.output.say
-    here = f"{found.cached:,} are here, {human_size(found.cached_size)}"
+    here = f"{found.cached:,} {'is' if found.cached == 1 else 'are'} here, {human_size(found.cached_size)}"
     if context.arguments.read:
         be = "is" if found.needed == 1 else "are"
         say(f"{counted(found.needed, 'BLOB')} of those that were read {be} in use; {here}.")

@@ -27,6 +27,7 @@ from cowstorage.actions.facts import AssumedFacts, Facts
 from cowstorage.actions.plan import Plan, Step, show, without_undo
 from cowstorage.actions.survey import Survey
 from cowstorage.database.format import PYTHONS
+from cowstorage.errors import CowStorageError
 from cowstorage.part import trash
 from cowstorage.part.journal import Journal
 from cowstorage.production import look
@@ -74,7 +75,12 @@ def run(context: Context) -> int:
     preflight.refuse_in_use(context, seen, with_network=todo.unmount_first)
     unasked = [] if has_asked(context, seen, losses) else losses
     begun = time.monotonic()
-    context.run(plan(context, seen, todo, Facts(context), findings, unasked))
+    try:
+        context.run(plan(context, seen, todo, Facts(context), findings, unasked))
+    except CowStorageError:
+        if losses and not context.journal.unfinished:
+            context.output.say("Nothing was dropped: your local changes are all here.")
+        raise
     trash.empty(context.settings.location, context.runner)
     if todo.mount_unions:
         preparation.run_due(context)

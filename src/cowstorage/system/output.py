@@ -94,6 +94,11 @@ def _cell(text: str) -> str:
     return text[: len(text) - len(text.lstrip(" "))] + one_line(text)
 
 
+def cut(line: str, width: int) -> str:
+    """Return a line of no more than ``width`` columns; one that goes on ends with an ellipsis."""
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def columns() -> int:
     """Return the width of the terminal in columns: that of ``COLUMNS``, else that of stdout, else 80."""
     told = os.environ.get("COLUMNS", "")
@@ -181,7 +186,9 @@ class Output:
     def progress(self, text: str) -> None:
         """Print a line to stderr that the next progress line overwrites; only on a terminal, unless quiet."""
         if self.shows_progress:
-            print(f"\r\033[K{cleaned(text)}", end="", file=sys.stderr, flush=True)
+            # What is wider than the terminal goes on in a second line, which nothing would overwrite.
+            line = cut(cleaned(self.below(text)), columns() - 1)
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
             self._has_progress = bool(text)
 
     def progress_done(self) -> None:

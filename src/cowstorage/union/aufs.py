@@ -38,7 +38,7 @@ class Aufs(Union):
 
     def problem(self, settings: Settings, host: Host) -> Optional[str]:
         problem = super().problem(settings, host)
-        return problem or (None if host.aufs else "not in this kernel, /proc/filesystems, and it has no module of it")
+        return problem or (None if host.aufs else "not in this kernel")
 
     def mount(self, layer: Layer, host: Host) -> Command:
         # br= and not br:, which fsconfig(2) of util-linux 2.39 and later can't hand over.
