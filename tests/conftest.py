@@ -59,7 +59,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.line(line)
 
 
-_NOT_QUICK = ("root", "matrix", "machine", "slow")
+_NOT_QUICK = ("root", "matrix", "machine", "slow", "idle")
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def script(tmp_path: Path) -> str:
     return STATUS.format(path=sys.path, options=options)
 
 
-@pytest.mark.slow
+@pytest.mark.idle
 def test_status_takes_no_more_than_twice_a_bare_interpreter(script: str) -> None:
     """By turns, so that what else the machine does meets both; to more runs where it met one more than the other."""
     seconds(script)  # Compiles.

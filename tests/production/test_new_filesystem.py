@@ -12,7 +12,7 @@ import pytest
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable, SettingsError
 from cowstorage.production import filesystems
 from cowstorage.production.filesystems.base import DevelopersMount, ProductionMount, mount_point
-from cowstorage.system.processes import find_program
+from cowstorage.system.installed import find_program
 from cowstorage.system.programs import Command
 from faults import scripts
 from harness import cleanup

@@ -12,8 +12,8 @@ import pytest
 
 from cowstorage.buildout import options as options_of_part
 from cowstorage.part.host import Host
+from cowstorage.system.installed import find_program
 from cowstorage.system.mounts import Mount
-from cowstorage.system.processes import find_program
 from cowstorage.system.programs import Command
 from cowstorage.union import kinds
 from cowstorage.union.base import Layer, Union

@@ -12,8 +12,8 @@ from cowstorage.database.format import PYTHON_2_MAGIC, PYTHONS
 from cowstorage.errors import CowStorageError
 from cowstorage.part.host import FUSE_CONF
 from cowstorage.production.look import Production, chosen, look
+from cowstorage.system.installed import find_program
 from cowstorage.system.output import human_size, table
-from cowstorage.system.processes import find_program
 from cowstorage.system.room import free_bytes
 from cowstorage.union import kinds
 from cowstorage.union.base import Union

@@ -10,7 +10,6 @@ from cowstorage.actions.survey import Survey
 from cowstorage.errors import CowStorageError
 from cowstorage.system.files import fresh_stat
 from cowstorage.system.output import human_size, human_span
-from cowstorage.system.time_limits import within
 
 if TYPE_CHECKING:
     from cowstorage.actions.compare import Finding
@@ -40,6 +39,7 @@ def of(context: Context, seen: Optional[Production]) -> Optional[Dict[str, Any]]
         return None
     from cowstorage.actions import compare  # start-up
     from cowstorage.production.look import LOOK_SECONDS  # start-up
+    from cowstorage.system.time_limits import within  # start-up
 
     try:
         names = [name for name in sorted(context.journal.bases) if name in seen.storages]

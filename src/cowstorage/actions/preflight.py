@@ -13,7 +13,7 @@ from cowstorage.part.settings import check_separate, local_paths
 from cowstorage.production.look import look
 from cowstorage.system import mounts, whereabouts
 from cowstorage.system.files import existing, user_name
-from cowstorage.system.processes import require_program
+from cowstorage.system.installed import require_program
 from cowstorage.system.time_limits import ROOT, within
 from cowstorage.union import kinds
 from cowstorage.union.base import Layer, layer_of, merged_storages

@@ -17,7 +17,7 @@ from cowstorage.actions.context import Context
 from cowstorage.actions.name_state import name_state
 from cowstorage.actions.plan import Plan, Step
 from cowstorage.errors import CommandFailed, CowStorageError, PreparationFailed
-from cowstorage.system.processes import find_program
+from cowstorage.system.installed import find_program
 from cowstorage.system.programs import Command
 
 # Lines of a failed command's output that are shown.

@@ -13,7 +13,8 @@ from cowstorage.actions.context import Context
 from cowstorage.actions.layers import possible_lowers
 from cowstorage.errors import CowStorageError, PathUnusable
 from cowstorage.system import mounts
-from cowstorage.system.processes import find_program, run_program
+from cowstorage.system.installed import find_program
+from cowstorage.system.processes import run_program
 from cowstorage.system.programs import Command
 from cowstorage.union import kinds
 from cowstorage.union.base import Layer, Union, layer_of, merged_storages, without_links

@@ -1,7 +1,5 @@
 """The survey: what is mounted of a part, looked at once at the beginning of a command."""
 
-from __future__ import annotations
-
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from cowstorage.actions.context import Context

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any, Dict, List, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from cowstorage.actions import lead, survey
+from cowstorage.actions import survey
 from cowstorage.actions.context import Context
 from cowstorage.actions.survey import Survey
-from cowstorage.database.format import PYTHON_2_MAGIC, PYTHONS
 from cowstorage.system import mounts
 from cowstorage.system.output import GREEN, RED, YELLOW, counted, human_size, local_time, table
 
@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     """Print the state; the exit code tells it, too."""
     seen = survey.take(context)
-    production, problem = lead.look_at_production(context, seen)
+    ahead, problem = look(context, seen)
     unprepared = is_unprepared(context, seen)
     state = survey.BROKEN if problem or context.journal.unfinished or unprepared else seen.state
     if context.output.quiet and not context.arguments.json:
         return EXIT_CODES[state]
     data = collect(context, seen, state, unprepared)
-    data["production"] = {"problem": problem} if problem else lead.of(context, production)
+    data["production"] = {"problem": problem} if problem else ahead()
     if context.arguments.json:
         context.output.result(json.dumps(data, indent=1))
     else:
@@ -48,6 +48,16 @@ def run(context: Context) -> int:
         for (name, value), line in zip(shown, table(shown)):
             context.output.result(line, *highlight(name, value))
     return EXIT_CODES[state]
+
+
+def look(context: Context, seen: Survey) -> Tuple[Callable[[], Optional[Dict[str, Any]]], Optional[str]]:
+    """Return what asks how far production is ahead, where it is mounted; and why it can't be what the unions show."""
+    if seen.state != survey.MOUNTED:
+        return (lambda: None), None
+    from cowstorage.actions import lead  # start-up
+
+    production, problem = lead.look_at_production(context, seen)
+    return partial(lead.of, context, production), problem
 
 
 def is_unprepared(context: Context, seen: Survey) -> bool:
@@ -162,6 +172,8 @@ def highlight(name: str, value: str) -> Tuple[str, str]:
 
 def base_text(name: str, base: Dict[str, Any], verbose: bool) -> str:
     """Return what was fetched of one FileStorage; that it is of Python 3 is not said."""
+    from cowstorage.database.format import PYTHON_2_MAGIC, PYTHONS  # start-up
+
     of = f", of {PYTHONS[PYTHON_2_MAGIC]}" if base["magic"] == PYTHON_2_MAGIC.decode() else ""
     last = f", up to transaction {base['tid']}" if verbose else ""
     return f"{name}, {human_size(base['size'])}{of}{last}"
@@ -199,6 +211,8 @@ def production_rows(production: Optional[Dict[str, Any]]) -> List[Tuple[str, str
         return []
     if "problem" in production:
         return [("production", production["problem"])]
+    from cowstorage.actions import lead  # start-up
+
     rows = [("production", f"{name} {text}".strip()) for name, text in lead.texts(production).items()]
     for ahead in production.values():
         if "gone" in ahead:

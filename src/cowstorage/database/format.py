@@ -3,8 +3,6 @@
 ``ZODB/FileStorage/format.py`` describes the format.  ZODB is not imported here, so this module costs no start-up time.
 """
 
-from __future__ import annotations
-
 from types import MappingProxyType
 from typing import Mapping, NamedTuple, Optional
 

@@ -1,7 +1,5 @@
 """The facts about this machine and its user that every decision of a script is made from."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys
@@ -9,7 +7,7 @@ from typing import FrozenSet, Iterable, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CowStorageError
 from cowstorage.part.settings import Settings
-from cowstorage.system.processes import find_program, run_program
+from cowstorage.system.installed import find_program
 
 FUSE_CONF = "/etc/fuse.conf"
 
@@ -104,6 +102,8 @@ def _version(name: str, *argv: str) -> Tuple[int, int]:
     """
     if not find_program(argv[0]):
         return (0, 0)
+    from cowstorage.system.processes import run_program  # start-up
+
     try:
         return version_in(run_program(argv, limit=10), name)
     except CowStorageError:

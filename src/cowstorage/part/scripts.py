@@ -3,8 +3,6 @@
 To add one, write its module, its line in ``SCRIPTS`` and its entry point; the recipe generates what the table has.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

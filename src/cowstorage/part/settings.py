@@ -1,7 +1,5 @@
 """The settings of a part: what buildout writes into the scripts, and what the journal keeps of them."""
 
-from __future__ import annotations
-
 import os
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 

@@ -8,7 +8,7 @@ from typing import List, Tuple
 
 from cowstorage.errors import PathUnusable
 from cowstorage.system import mounts
-from cowstorage.system.processes import find_program
+from cowstorage.system.installed import find_program
 from cowstorage.system.programs import Command, Runner
 
 

@@ -1,7 +1,5 @@
 """Handle paths, directories and user names, and read files on slow mounts with as few round trips as possible."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat
@@ -36,7 +34,7 @@ def existing(path: str) -> str:
     return os.path.realpath(path)
 
 
-def walk(directory: str, closed: str = "") -> Iterator[os.DirEntry[str]]:
+def walk(directory: str, closed: str = "") -> "Iterator[os.DirEntry[str]]":
     """Yield every entry below a directory, without following symbolic links.
 
     Memory grows with the depth of the tree, not with the number of entries.

@@ -1,7 +1,5 @@
 """Read the mounts in /proc/self/mountinfo, check that mounts answer and are read-only, make commands that unmount."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re
@@ -11,7 +9,6 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 from cowstorage.errors import NotReadOnly, TimeLimit
 from cowstorage.system.files import is_inside
 from cowstorage.system.programs import Command
-from cowstorage.system.time_limits import all_within
 
 MOUNTINFO = "/proc/self/mountinfo"
 
@@ -165,8 +162,13 @@ def problems(paths: Iterable[str], user: Optional[Tuple[int, int]] = None) -> Di
     :param paths: mount points.
     :param user: (uid, gid) to read as, where we are root; ``None``: as ourselves.
     """
+    looks = {path: partial(_problem_of, path) for path in paths}
+    if not looks:
+        return {}
+    from cowstorage.system.time_limits import all_within  # start-up
+
     found = {}
-    for path, outcome in all_within(PROBE_SECONDS, {path: partial(_problem_of, path) for path in paths}, user).items():
+    for path, outcome in all_within(PROBE_SECONDS, looks, user).items():
         if isinstance(outcome.error, TimeLimit):
             found[path] = f"no answer after {outcome.error.seconds:g} seconds"
         elif outcome.error or outcome.value:

@@ -1,71 +1,28 @@
-"""Find a program, run it with a time limit, and end it; no other module imports ``sh``."""
+"""Run a program with a time limit, and end it; no other module imports ``sh``."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
-import shlex
-import signal
 import sys
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, ProgramMissing, TimeLimit
+from cowstorage.errors import CommandFailed, CowStorageError, Interrupted, TimeLimit
 from cowstorage.system import identity
-
-# Program that this room runs → its Debian package, where the names differ.  Back ends name those of their own.
-PACKAGES = {"fusermount3": "fuse3", "ssh": "openssh-client", "umount": "mount"}
-
-# The directories of mount helpers, which are not on an ordinary user's PATH.
-SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-
-QUIET_SECONDS = 60.0
+from cowstorage.system.installed import require_program
+from cowstorage.system.limits import NO_LIMITS, QUIET_SECONDS, Limits
 
 # The time from a signal to the end of a program.
 KILL_SECONDS = 5.0
 
-# The signals that end a script in an orderly way.
-INTERRUPTS = frozenset((signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+# The signals that end a script in an orderly way: SIGHUP, SIGINT and SIGTERM, signal(7).  The module that has the names
+# takes half a millisecond of every script's start.
+INTERRUPTS = frozenset((1, 2, 15))
 
 # From linux/prctl.h.
 PR_SET_PDEATHSIG = 1
-
-
-class Limits(NamedTuple):
-    """What a program and all that it starts may take, getrlimit(2); ``None``: as much as we.
-
-    :param largest: bytes of a file that is written.
-    :param memory: bytes of addresses of one process.
-    """
-
-    largest: Optional[int] = None
-    memory: Optional[int] = None
-
-
-NO_LIMITS = Limits()
-
-
-def find_program(program: str) -> Optional[str]:
-    """Return the absolute path of a program on PATH or in ``SYSTEM_PATH``; ``None`` when the program is missing."""
-    # Not by shutil.which: with it come zlib, bz2 and lzma, and every script would be slower by a twentieth.
-    for directory in (os.environ.get("PATH", os.defpath) + ":" + SYSTEM_PATH).split(":"):
-        path = os.path.join(directory, program)
-        if os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    return None
-
-
-def require_program(program: str) -> str:
-    """Return the absolute path of a program, as ``find_program`` does.
-
-    :raises ProgramMissing: when there is none, with the Debian package to install.
-    """
-    path = find_program(program)
-    if path is None:
-        raise ProgramMissing(program, PACKAGES.get(program, program))
-    return path
 
 
 def run_program(
@@ -103,6 +60,8 @@ def run_program(
     :raises ProgramMissing: when the program is not installed.
     :raises TimeLimit: when the program takes longer than ``limit``.
     """
+    import shlex  # start-up
+
     import sh  # start-up: 80 ms, not for the scripts that run nothing
 
     program = sh.Command(require_program(argv[0]))
@@ -171,6 +130,9 @@ def _finished(
     :param by_sudo: as for ``_end``.
     :raises TimeLimit: after ``limit`` seconds.  A program that hangs in the kernel can't be killed and is left running.
     """
+    import shlex  # start-up
+    import signal  # start-up
+
     # Signals are held back until we know the pid: an interrupt before would leave the program running.
     held = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
@@ -200,6 +162,7 @@ def _tied(root: bool, limits: Limits) -> Callable[[Set[Any]], Callable[[], None]
     """
     import ctypes  # start-up
     import resource  # start-up
+    import signal  # start-up
 
     pairs = ((resource.RLIMIT_FSIZE, limits.largest), (resource.RLIMIT_AS, limits.memory))
 
@@ -253,6 +216,8 @@ def _arguments(pid: str) -> Tuple[str, ...]:
 
 def _ends(pid: int, seconds: Optional[float]) -> bool:
     """Return whether a child process ends within a number of seconds; ``None``: wait until it ends."""
+    import select  # start-up
+
     if not hasattr(os, "pidfd_open"):  # Python 3.8
         return _ends_by_looking(pid, seconds)
     try:
@@ -287,6 +252,8 @@ def _end(pid: int, argv: Tuple[str, ...], number: int, by_sudo: bool) -> None:
     :param by_sudo: sudo runs the program, as root.  SIGKILL ends sudo alone, and the program goes on, measured with
         sudo 1.9.13 and sudo-rs 0.2.5: SIGTERM is first, which sudo passes on, and SIGKILL goes to the program.
     """
+    import signal  # start-up
+
     if by_sudo:
         _send_from_outside(pid, argv)
         if _ends(pid, KILL_SECONDS):

@@ -1,13 +1,10 @@
 """Commands as data, and how they are run: as the user or as root, with a fallback, with the part's lock."""
 
-from __future__ import annotations
-
 import os
-import shlex
 from typing import Callable, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError
-from cowstorage.system.processes import QUIET_SECONDS, Limits, run_program, succeeds_on_terminal
+from cowstorage.system.limits import QUIET_SECONDS, Limits
 
 # Of sudo, two, and of sudo-rs, Ubuntu's since 25.10.
 PASSWORD_WORDS = ("a password is required", "a terminal is required", "interactive authentication is required")
@@ -60,6 +57,8 @@ def as_root(argv: Tuple[str, ...], sudo: Optional[str], euid: int) -> Tuple[str,
     if euid == 0:
         return argv
     if not sudo:
+        import shlex  # start-up
+
         raise CowStorageError(f"Only root can run this, and sudo = no: {shlex.join(argv)}")
     return (sudo, "-n", *argv)
 
@@ -71,6 +70,8 @@ def shell_line(command: Command, sudo: Optional[str], euid: int) -> str:
 
     :raises CowStorageError: as ``as_root`` does.
     """
+
+    import shlex  # start-up
 
     def one(argv: Tuple[str, ...]) -> str:
         argv = as_root(argv, sudo, euid) if command.root else argv
@@ -144,6 +145,8 @@ class Runner:
 
     def _start(self, command: Command, argv: Tuple[str, ...]) -> str:
         """Run ``argv``, which becomes root by itself, with the other parameters of the command."""
+        from cowstorage.system.processes import run_program  # start-up
+
         output = "thrown away" if command.detached else "returned"
         lock = self.lock if command.locks else None
         return run_program(
@@ -169,6 +172,8 @@ class Runner:
         advice = "Allow it in sudoers, run the script as root, or set sudo = no in the part."
         if not self.interactive:
             raise CowStorageError(f"{self.sudo} wants a password and there is no terminal to ask on. {advice}")
+        from cowstorage.system.processes import succeeds_on_terminal  # start-up
+
         if not succeeds_on_terminal((str(self.sudo), "-v")):
             raise CowStorageError(f"{self.sudo} was refused. {advice}")
 

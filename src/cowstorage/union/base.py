@@ -1,7 +1,5 @@
 """The base class of the unions, the directories that a union merges, and the commands that make the directories."""
 
-from __future__ import annotations
-
 import os
 from typing import ClassVar, Mapping, NamedTuple, Optional, Sequence, Tuple
 

@@ -1,7 +1,5 @@
 """What a network file system is: the class that each derives from, and the pieces that several share."""
 
-from __future__ import annotations
-
 import os
 import re
 from typing import TYPE_CHECKING, ClassVar, Iterator, Mapping, NamedTuple, Optional, Tuple
@@ -157,7 +155,7 @@ class FileSystem:
         """Return why root, and so a union of root's, can't look into the mount, with what to change; else ``None``."""
         return None
 
-    def source(self, relative: str) -> Source:
+    def source(self, relative: str) -> "Source":
         """Return where rsync reads a path of production's; ``relative`` to its buildout directory."""
         from cowstorage.production.rsync import Source  # start-up
 
