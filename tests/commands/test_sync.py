@@ -13,6 +13,7 @@ from typing import Callable, Iterator
 import pytest
 
 from benchmarks.slow_link import SlowLink
+from cowstorage.part import operation
 from cowstorage.system.output import human_size
 from harness import database
 from harness.buildout import Buildout
@@ -282,7 +283,7 @@ def interrupted_sync(buildout: Buildout, production: Production, where: str) -> 
         buildout, f'case "$*" in *{where}*) touch "$0.begun"; sleep 60;; esac; exec "$real" "$@"'
     )
     process = buildout.popen("sync", "--yes", env=environment)
-    until(lambda: "Fetch" in str((journal(buildout)["operation"] or {}).get("step")), "the sync fetches")
+    until(lambda: "Fetch" in str(operation.noted(buildout.settings.location)), "the sync fetches")
     until((buildout.path / "programs" / "rsync.begun").exists, "rsync runs")
     os.killpg(process.pid, 9)
     process.wait()

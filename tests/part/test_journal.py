@@ -39,7 +39,6 @@ JOURNAL: Dict[str, Any] = {
         }
     },
     "prepare": "due",
-    "operation": {"command": "cow-mount", "step": "one"},
     "unfinished": {"command": "cow-sync", "again": "bin/cow-sync", "mounted": True},
 }
 JSON = st.recursive(

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, FrozenSet, Optional, Tuple
 
 from cowstorage.errors import PathUnusable
-from cowstorage.part import journal
+from cowstorage.part import journal, operation
 from cowstorage.part.host import Host, facts_about
 from cowstorage.part.settings import Settings, from_script, to_script
 from cowstorage.production import filesystems
@@ -30,6 +30,7 @@ class Context:
 
     :ivar command: ``cow-mount`` and so on: what the user typed.
     :ivar settings: the part's, as the script has them.
+    :ivar journal: what the scripts remember.
     :param host: the facts about the host; ``None``: those of this machine, now.
     """
 
@@ -40,7 +41,7 @@ class Context:
         self.host = host or facts_about(settings, programs_of(settings))
         self.output = Output(arguments.quiet, arguments.verbose, settings.directory)
         self.runner = Runner(self.host.sudo, self.host.interactive, self.output.detail if arguments.verbose else None)
-        self.journal = journal.load(settings.location)
+        self.reload()
 
     @cached_property
     def filesystem(self) -> FileSystem:
@@ -96,10 +97,14 @@ class Context:
     def reload(self) -> None:
         """Read the journal again."""
         self.journal = journal.load(self.settings.location)
+        self._written = self.journal.as_text()
 
     def save(self) -> None:
-        """Write the journal."""
-        journal.save(self.settings.location, self.journal)
+        """Write the journal, where it has changed: each writing waits for the disk."""
+        text = self.journal.as_text()
+        if text != self._written:
+            journal.save(self.settings.location, self.journal)
+            self._written = text
 
     def make_location(self) -> None:
         """Make the part's own directory, private.
@@ -124,17 +129,18 @@ class Context:
         """Return what runs plans, with each step in the journal while it is under way."""
         from cowstorage.actions.plan import Execution  # start-up
 
-        def remember(step: Optional[str]) -> None:
-            self.journal.operation = {"command": self.command, "step": step} if step else None
-            self.save()
+        return Execution(self.runner, self.output, self._remember)
 
-        return Execution(self.runner, self.output, remember)
+    def _remember(self, step: Optional[str]) -> None:
+        """Note the step that is under way, and whatever else has changed in the journal; ``None``: no step."""
+        self.journal.operation = {"command": self.command, "step": step} if step else None
+        operation.note(self.settings.location, self.journal.operation)
+        self.save()
 
     def forget_operation(self) -> None:
-        """Remove the step that an earlier command was killed in from the journal, at the good end of this one."""
+        """Forget the step that an earlier command was killed in, at the good end of this one."""
         if self.journal.operation:
-            self.journal.operation = None
-            self.save()
+            self._remember(None)
 
     def begin(self, again: str, mounted: bool) -> None:
         """Note in the journal that the database is in between two states, until ``finish``.

@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from cowstorage.errors import JournalUnusable
+from cowstorage.part.operation import Operation, noted
 
 if TYPE_CHECKING:
     from cowstorage.database.format import Position
@@ -34,7 +35,7 @@ class Journal:
     :ivar remote: the remote of the last sync.
     :ivar savepoints: name → ``{"time": …, "positions": {file name: [size, tid]}, "inodes": {file name: n}, "magics":
         {file name: magic}}``.
-    :ivar operation: the command and step under way, or ``None``.
+    :ivar operation: ``command`` and ``step`` that are under way, or ``None``; in a file of its own, see ``operation``.
     :ivar prepare: ``due`` while what was fetched is still to be prepared; or ``None``.
     :ivar unfinished: what must be finished before the database is shown again: ``command``, ``again`` (to be typed),
         ``mounted`` (whether unions were there); or ``None``.
@@ -49,7 +50,7 @@ class Journal:
         self.remote: Optional[str] = values.get("remote")
         self.savepoints: Dict[str, Dict[str, Any]] = values.get("savepoints", {})
         self.prepare: Optional[str] = values.get("prepare")
-        self.operation: Optional[Dict[str, Any]] = values.get("operation")
+        self.operation: Operation = values.get("operation")
         self.unfinished: Optional[Dict[str, Any]] = values.get("unfinished")
 
     @property
@@ -103,8 +104,12 @@ class Journal:
         return {name: _magic(noted.get("magics") or {}, name) for name in noted["positions"]}
 
     def as_data(self) -> Dict[str, Any]:
-        """Return the journal as plain data: the fields and the format number."""
-        return {"format": FORMAT, **vars(self)}
+        """Return what is in the journal's file as plain data: the fields and the format number."""
+        return {"format": FORMAT, **{name: value for name, value in vars(self).items() if name != "operation"}}
+
+    def as_text(self) -> str:
+        """Return the text of the journal's file."""
+        return json.dumps(self.as_data(), indent=1, sort_keys=True)
 
 
 def _positions(values: Dict[str, List[Any]]) -> Dict[str, Position]:
@@ -252,7 +257,6 @@ SHAPES: Dict[str, Check] = {
         )
     ),
     "prepare": optional(is_text),
-    "operation": optional(record(command=is_text, step=is_text)),
     "unfinished": optional(record(command=is_text, again=is_text, mounted=of(bool))),
 }
 
@@ -305,15 +309,17 @@ def load(location: str) -> Journal:
                 raise JournalUnusable(path, f"is damaged (it is no file). {ADVICE}")
             if status.st_size > LONGEST:
                 raise JournalUnusable(path, f"is damaged (it has {status.st_size} bytes). {ADVICE}")
-            return parse_journal(file.read(LONGEST).decode("utf-8"), path)
+            found = parse_journal(file.read(LONGEST).decode("utf-8"), path)
     except FileNotFoundError:
-        return Journal()
+        found = Journal()
     except UnicodeDecodeError as error:
         raise JournalUnusable(path, f"is damaged ({error}). {ADVICE}") from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise JournalUnusable(path, f"is damaged (it is no file). {ADVICE}") from None
         raise JournalUnusable(path, f"can't be read: {error}.") from None
+    found.operation = noted(location)
+    return found
 
 
 def save(location: str, journal: Journal) -> None:
@@ -325,7 +331,7 @@ def save(location: str, journal: Journal) -> None:
         os.unlink(new)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(journal.as_data(), file, indent=1, sort_keys=True)
+        file.write(journal.as_text())
         file.flush()
         os.fsync(file.fileno())
     os.rename(new, path)
