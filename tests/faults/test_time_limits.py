@@ -7,7 +7,7 @@ from typing import Dict, Iterable
 
 from cowstorage import cli
 from cowstorage.actions import absent_blobs, compare
-from cowstorage.production import blob_source, look, rsync
+from cowstorage.production import blob_source, look, rsync, ssh
 from cowstorage.production.filesystems import cifs, nfs, other, rclone, sshfs
 from cowstorage.system import in_use, mounts
 from cowstorage.union import copy_up
@@ -26,12 +26,12 @@ NFS = sum(number(nfs.OPTIONS, "timeo") * turn for turn in range(1, number(nfs.OP
 LOOKS = {look.LOOK_SECONDS, blob_source.LOOK_SECONDS, compare.COMPARE_SECONDS, copy_up.COMPARE_SECONDS}
 
 LIMITS: Dict[str, float] = {
-    "a reader whose connection is lost, sshfs": sshfs.ALIVE_INTERVAL * (sshfs.ALIVE_COUNT + 1),
+    "a reader whose connection is lost, sshfs": ssh.ALIVE_INTERVAL * (ssh.ALIVE_COUNT + 1),
     "the same, NFS": NFS,
     "the same, Windows share": 2 * number(cifs.OPTIONS, "echo_interval"),
     "the same, rclone": number(rclone.FLAGS, "timeout") * number(rclone.FLAGS, "low-level-retries"),
-    "ssh or rsync, for a server that doesn't answer": sshfs.CONNECT_SECONDS,
-    "``cow-mount`` and ``cow-sync`` over sshfs, for the same: tried twice, and asked why": 3 * sshfs.CONNECT_SECONDS,
+    "ssh or rsync, for a server that doesn't answer": ssh.CONNECT_SECONDS,
+    "``cow-mount`` and ``cow-sync`` over sshfs, for the same: tried twice, and asked why": 3 * ssh.CONNECT_SECONDS,
     "mounting, for a server that answers but does not go on: sshfs, Windows share": max(
         sshfs.MOUNT_SECONDS, cifs.MOUNT_SECONDS
     ),
@@ -56,5 +56,5 @@ def test_readme_has_the_limits_of_the_code() -> None:
 
 
 def test_readme_has_the_options_of_ssh() -> None:
-    interval, count = f"ServerAliveInterval={sshfs.ALIVE_INTERVAL}", f"ServerAliveCountMax={sshfs.ALIVE_COUNT}"
-    assert f"``-o {interval} -o {count} -o ConnectTimeout={sshfs.CONNECT_SECONDS}``" in README
+    interval, count = f"ServerAliveInterval={ssh.ALIVE_INTERVAL}", f"ServerAliveCountMax={ssh.ALIVE_COUNT}"
+    assert f"``-o {interval} -o {count} -o ConnectTimeout={ssh.CONNECT_SECONDS}``" in README

@@ -15,6 +15,7 @@ from cowstorage.actions.plan import Plan, Step
 from cowstorage.errors import CommandFailed, CowStorageError, InUse, RemoteUnusable
 from cowstorage.part import blob_cache
 from cowstorage.part.settings import Settings, to_script
+from cowstorage.production.filesystems.base import FileSystem
 from cowstorage.production.look import Production
 from cowstorage.system import mounts, refusals, whereabouts
 from cowstorage.system.mounts import Mount
@@ -57,11 +58,14 @@ def _verify_read_only(target: str) -> None:
     mounts.verify_read_only(mounts.resolve(target))
 
 
-def unmount_production(context: Context, made_with: Settings, lazy: bool = False) -> Iterator[Step]:
+def unmount_production(
+    context: Context, made_with: Settings, lazy: bool = False, stays_connected: bool = False
+) -> Iterator[Step]:
     """Unmount production.
 
     :param made_with: the settings that the mounts were made with.
     :param lazy: out of sight at once, gone when the last process lets go.
+    :param stays_connected: production is mounted again at once, over the connection that is there.
     """
     filesystem = context.filesystem_of(made_with)
     for one in filesystem.mounts()[::-1]:
@@ -69,7 +73,16 @@ def unmount_production(context: Context, made_with: Settings, lazy: bool = False
             step = _unmount(context, made_with, mount, lazy, undo=one.commands)
             yield step._replace(patience=LETTING_GO_SECONDS, undo_unless=partial(_still_mounted, mount.target))
     if not lazy:
-        yield Step(f"Wait for {made_with.filesystem} to end", action=filesystem.after_unmount)
+        yield Step(
+            f"Wait for {made_with.filesystem} to end", action=partial(_end, filesystem, disconnects=not stays_connected)
+        )
+
+
+def _end(filesystem: FileSystem, disconnects: bool) -> None:
+    """Wait for what outlives production's mounts; end the connection that they had, too."""
+    filesystem.after_unmount()
+    if disconnects:
+        filesystem.disconnect()
 
 
 def connection_lost(context: Context) -> Optional[RemoteUnusable]:
@@ -288,9 +301,10 @@ def _unmount(context: Context, made_with: Settings, mount: Mount, lazy: bool, un
 # Both
 
 
-def unmount_all(context: Context, made_with: Settings) -> Plan:
-    """Unmount the unions, then production."""
-    return chain(unmount_unions(context, made_with), unmount_production(context, made_with))
+def unmount_all(context: Context, made_with: Settings, stays_connected: bool = False) -> Plan:
+    """Unmount the unions, then production; parameters are those of ``unmount_production``."""
+    production = unmount_production(context, made_with, stays_connected=stays_connected)
+    return chain(unmount_unions(context, made_with), production)
 
 
 def note_mounted(

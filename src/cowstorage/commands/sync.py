@@ -154,7 +154,8 @@ def plan(
         yield from mounting.mount_production_below(context, seen)
     else:
         if todo.unmount_first:
-            yield from mounting.unmount_all(context, seen.made_with)
+            # A connection that is dead would be waited for.
+            yield from mounting.unmount_all(context, seen.made_with, stays_connected=seen.network_is_sound)
         if todo.mount_network:
             if not seen.has_unions:
                 yield mounting.note_mounted(context, look.NOTHING, alone=seen.alone)

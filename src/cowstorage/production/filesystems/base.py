@@ -2,11 +2,12 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, ClassVar, Iterator, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, ClassVar, Mapping, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable, SettingsError
 from cowstorage.part.host import Host
 from cowstorage.part.settings import Settings
+from cowstorage.production.ssh import ssh_options
 from cowstorage.system.files import is_inside
 from cowstorage.system.programs import Command
 from cowstorage.system.refusals import NO_FUSE
@@ -20,9 +21,6 @@ SSH_REMOTE = r"(?:[^@/:\s]+@)?(?:\[[0-9A-Fa-f:.%\w]+\]|[^@/:\s\[\]]+):(?=[/~]|\w
 # A password in a remote: scheme://user:password@host, and user:password@host:path, which nothing but people write.
 PASSWORD_IN_URL = r"[\w+.-]+://[^/]*:[^/]*@"
 PASSWORD_BEFORE_HOST = r"[^/@:\s\[]+:[^/]*@[^/:]*:"
-
-# Flags of ssh that name a file, ssh(1).
-SSH_FILES = ("-F", "-i")
 
 # mount.cifs(8), mount.ceph(8); what a command line or /proc/PID/cmdline shows is no secret.
 PASSWORD_OPTIONS = frozenset(("password", "pass", "password2", "passwd", "passphrase", "secret"))
@@ -178,6 +176,9 @@ class FileSystem:
         """End what serves the mounts when they were unmounted before anybody used them; not pure."""
         self.after_unmount()
 
+    def disconnect(self) -> None:
+        """End the connection that the part's programs share, where they do; not pure, can be done again."""
+
     def explain(self, error: CommandFailed) -> CowStorageError:
         """Return what a failed mount means; not pure: it may connect to find out."""
         return RemoteUnusable(self.settings.remote, str(error))
@@ -260,26 +261,6 @@ def is_this_machine(host: str) -> bool:
 def mount_point(path: str) -> Command:
     """Return the command that makes the directory to mount on."""
     return Command(("mkdir", "-p", "-m", "0700", "--", path))
-
-
-def ssh_options(settings: Settings) -> Tuple[str, ...]:
-    """Return the part's ``ssh-options``, with the files of ``-F`` and ``-i`` as absolute paths.
-
-    sshfs starts ssh in ``/``, and there is no shell to know what ``~`` is: the files are taken as the part's other
-    paths are.
-    """
-    return tuple(_with_files_placed(settings.ssh_options, settings.directory))
-
-
-def _with_files_placed(options: Tuple[str, ...], directory: str) -> Iterator[str]:
-    flag = ""
-    for option in options:
-        joined = option[:2] if not flag and option[:2] in SSH_FILES else ""
-        path = option[len(joined) :]
-        if (flag or joined) and path and not path.startswith("%") and (flag or joined, path) != ("-F", "none"):
-            path = os.path.join(directory, os.path.expanduser(path))
-        yield joined + path
-        flag = joined if not path else ""
 
 
 def refuse_password_in(option: str, remote: str, patterns: Tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, List, Tuple
 
 from cowstorage.errors import CommandFailed, CowStorageError, RemoteUnusable, SettingsError
@@ -21,23 +22,13 @@ from cowstorage.production.filesystems.base import (
     mount_point,
     overridden,
     production_directories,
-    ssh_options,
 )
+from cowstorage.production.ssh import CONNECT_SECONDS, Ssh, login_of, split_remote
 from cowstorage.system.processes import run_program, running, wait_for_end
 from cowstorage.system.programs import Command
 
 if TYPE_CHECKING:
     from cowstorage.production.rsync import Source
-
-# User with its @, address without brackets or name, path.
-REMOTE_PARTS = r"((?:[^@/:]+@)?)(?:\[([^\]]+)\]|([^@/:]+)):(.*)"
-
-# A dead network gives an error after INTERVAL * (COUNT + 1) seconds, ssh_config(5).
-ALIVE_INTERVAL = 5
-
-ALIVE_COUNT = 2
-
-CONNECT_SECONDS = 10
 
 MOUNT_SECONDS = 60.0
 
@@ -158,12 +149,12 @@ class SSHFS(DevelopersMount):
 
     def _ssh_command(self) -> Tuple[str, ...]:
         """Return what sshfs runs to be connected: ssh, or the wire, which runs ssh."""
-        ssh = self.remote_shell()
+        ssh = self._ssh.command(self.host.interactive)
         if not self.settings.read_through:
             return ssh
         from cowstorage.production.wire.command import wire  # start-up
 
-        return wire(self.settings, self.host, split_remote(self.settings.remote)[1], ssh)
+        return wire(self.settings, self.host, self._path, ssh)
 
     def source(self, relative: str) -> Source:
         from cowstorage.production.rsync import Source  # start-up
@@ -177,30 +168,48 @@ class SSHFS(DevelopersMount):
 
     def local_directories(self) -> Tuple[str, ...]:
         """Return production's storage directories where the host is this one; asks ssh what its configuration says."""
-        login, path = split_remote(self.settings.remote)
-        try:
-            said = run_program(("ssh", "-G", *ssh_options(self.settings), "--", login), limit=CONNECT_SECONDS)
-        except CowStorageError:
-            return ()
-        host = re.search(r"^hostname (\S+)$", said, re.MULTILINE)
+        host = re.search(r"^hostname (\S+)$", self._ssh.configuration, re.MULTILINE)
         if not host or not is_this_machine(host.group(1)):
             return ()
         # A relative path begins at the home of whoever logs in, who may be another user: the developer's is compared.
-        return production_directories(self.settings, os.path.join(os.path.expanduser("~"), path))
+        return production_directories(self.settings, os.path.join(os.path.expanduser("~"), self._path))
 
     def remote_shell(self) -> Tuple[str, ...]:
-        """Return ssh's argv, for sshfs and rsync alike: the user's options first, since ssh takes the first it sees."""
-        return self._ssh(interactive=self.host.interactive)
+        """Return ssh's argv for rsync; not pure: asks ssh for its configuration."""
+        return self._rsyncs_ssh.command(self.host.interactive)
 
-    def _ssh(self, interactive: bool) -> Tuple[str, ...]:
-        options = [] if interactive else ["BatchMode=yes"]
-        options += [
-            f"ConnectTimeout={CONNECT_SECONDS}",
-            f"ServerAliveInterval={ALIVE_INTERVAL}",
-            f"ServerAliveCountMax={ALIVE_COUNT}",
-        ]
-        flags = [word for option in options for word in ("-o", option)]
-        return ("ssh", *ssh_options(self.settings), *flags)
+    @cached_property
+    def _ssh(self) -> Ssh:
+        """ssh for sshfs."""
+        return Ssh(self.settings, self.host, self._login)
+
+    @cached_property
+    def _rsyncs_ssh(self) -> Ssh:
+        """ssh for rsync: the same, unless ``rsync-remote`` names another login."""
+        login = login_of(self.settings.rsync_remote or self.settings.remote)
+        return self._ssh if login == self._login else Ssh(self.settings, self.host, login)
+
+    @property
+    def _login(self) -> str:
+        """``[user@]host``."""
+        return self._remote_parts[0]
+
+    @property
+    def _path(self) -> str:
+        """What follows the colon in ``remote``."""
+        return self._remote_parts[1]
+
+    @property
+    def _remote_parts(self) -> Tuple[str, str]:
+        parts = split_remote(self.settings.remote)
+        if parts is None:
+            raise RemoteUnusable(self.settings.remote, "is no [user@]host:path.")
+        return parts
+
+    def disconnect(self) -> None:
+        """End the connection that sshfs and rsync share."""
+        for ssh in {self._ssh, self._rsyncs_ssh}:
+            ssh.disconnect()
 
     def abandon(self) -> None:
         """Kill an sshfs that does not end by itself; SIGTERM is not enough while it reads a directory without end."""
@@ -209,6 +218,7 @@ class SSHFS(DevelopersMount):
         for pid in servers(target):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self.disconnect()
 
     def explain(self, error: CommandFailed) -> CowStorageError:
         """Return what a failed mount means; asks ssh itself, since sshfs does not show ssh's words.
@@ -216,14 +226,14 @@ class SSHFS(DevelopersMount):
         Nobody is asked for a password once more.
         """
         remote = self.settings.remote
-        login, path = split_remote(remote)
+        login, path = self._remote_parts
         if "No such file or directory" in error.output:
             return RemoteUnusable(remote, f"there is no directory {path} on the server.")
         if "Permission denied" in error.output:
             return RemoteUnusable(remote, f"{login} may not look into {path} on the server.")
         try:
             run_program(
-                (*self._ssh(interactive=False), "-s", "--", login, "sftp"),
+                (*self._ssh.command(interactive=False, shared=False), "-s", "--", login, "sftp"),
                 limit=2 * CONNECT_SECONDS,
                 stdin="",
                 root=True,
@@ -239,17 +249,6 @@ def servers(target: str) -> Tuple[int, ...]:
     return running(
         lambda arguments: len(arguments) > 2 and os.path.basename(arguments[0]) == "sshfs" and arguments[-1] == target
     )
-
-
-def split_remote(remote: str) -> Tuple[str, str]:
-    """Return ``[user@]host`` and path of a remote; an IPv6 address loses its brackets, as ssh wants it.
-
-    :raises RemoteUnusable: for a remote of another form.
-    """
-    match = re.fullmatch(REMOTE_PARTS, remote, re.DOTALL)
-    if not match:
-        raise RemoteUnusable(remote, "is no [user@]host:path.")
-    return match.group(1) + (match.group(2) or match.group(3)), match.group(4)
 
 
 def fuse_option(name: str, value: str) -> str:
