@@ -33,6 +33,7 @@ DEVELOPER = Host(
 
 SSHFS = {"remote": "plone@www:/srv/plone"}
 DIRECTORY = {"remote": "/srv/plone"}
+NFS = {"filesystem": "nfs", "remote": "www:/srv/plone"}
 
 BASE = Position(1000, "03f0000000000001")
 LATER = Position(2000, "03f0000000000002")

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 import pytest
 
-from commands.plans import DIRECTORY, SSHFS, context, survey, synced
+from commands.plans import DIRECTORY, NFS, SSHFS, context, survey, synced
 from cowstorage.actions.survey import BROKEN, MOUNTED, NOT_MOUNTED
 from cowstorage.commands import mount, sync
 
@@ -70,12 +70,14 @@ NOTHING: Dict[str, Any] = {
 @pytest.mark.parametrize(
     "options, network, unions, fields, todo",
     [
-        # sshfs remembers names and sizes: production is mounted anew below the same union.
-        (SSHFS, MOUNTED, MOUNTED, {}, {"mount_network": True, "unmount_first": True, "mount_unions": True}),
-        # A bind mount shows what is there.
+        # NFS remembers names and sizes: production is mounted anew below the same union.
+        (NFS, MOUNTED, MOUNTED, {}, {"mount_network": True, "unmount_first": True, "mount_unions": True}),
+        (NFS, MOUNTED, NOT_MOUNTED, {}, {"mount_network": True, "unmount_first": True}),
+        # A bind mount shows what is there, and so does sshfs.
         (DIRECTORY, MOUNTED, MOUNTED, {}, {"mount_unions": True}),
         (DIRECTORY, MOUNTED, NOT_MOUNTED, {}, {}),
-        (SSHFS, MOUNTED, NOT_MOUNTED, {}, {"mount_network": True, "unmount_first": True}),
+        (SSHFS, MOUNTED, MOUNTED, {}, {"mount_unions": True}),
+        (SSHFS, MOUNTED, NOT_MOUNTED, {}, {}),
         (SSHFS, NOT_MOUNTED, NOT_MOUNTED, {}, {"mount_network": True, "unmount_network": True}),
         (DIRECTORY, NOT_MOUNTED, NOT_MOUNTED, {}, {"mount_network": True, "unmount_network": True}),
         (

@@ -200,12 +200,36 @@ def test_sync_fetches_what_production_has_more(
     ]
 
 
-def test_sync_over_sshfs_mounts_production_anew_before_it_looks(tmp_path: Path, mountinfo: Mountinfo) -> None:
+def test_sync_over_sshfs_leaves_production_mounted(tmp_path: Path, mountinfo: Mountinfo) -> None:
     made = synced(context(tmp_path, "sync"))
+    mountinfo(mounts_of(made))
+    steps = syncing(made, [CURRENT])
+    assert steps[:3] == [BEGIN, *UNMOUNT_UNIONS]
+    assert not {*UNMOUNT_NETWORK, MOUNT_NETWORK} & set(steps)
+    assert steps[-4:] == MOUNT_UNIONS
+
+
+@pytest.mark.parametrize("option", ["dcache_timeout=60", "kernel_cache", "attr_timeout=60"])
+def test_sync_over_sshfs_that_remembers_mounts_production_anew_before_it_looks(
+    option: str, tmp_path: Path, mountinfo: Mountinfo
+) -> None:
+    made = synced(context(tmp_path, "sync", {**SSHFS, "mount-options": option}))
     mountinfo(mounts_of(made))
     steps = syncing(made, [CURRENT])
     assert steps[:6] == [*UNMOUNT_UNIONS, *UNMOUNT_NETWORK, MOUNT_NETWORK, BEGIN]
     assert steps[-4:] == MOUNT_UNIONS
+
+
+@pytest.mark.parametrize("finding", [PACKED, REPLACED], ids=lambda finding: str(finding.state))
+def test_sync_mounts_sshfs_anew_where_production_has_removed_something(
+    finding: Finding, tmp_path: Path, mountinfo: Mountinfo
+) -> None:
+    made = synced(context(tmp_path, "sync"))
+    mountinfo(mounts_of(made))
+    steps = syncing(made, [finding])
+    begun = steps.index(BEGIN)
+    assert steps[begun + 1 : begun + 6] == [*UNMOUNT_UNIONS, *UNMOUNT_NETWORK, MOUNT_NETWORK]
+    assert MOUNT_NETWORK not in syncing(synced(context(tmp_path, "sync", DIRECTORY)), [finding])
 
 
 @pytest.mark.parametrize("command", ["mount", "sync"])

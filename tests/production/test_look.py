@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import BinaryIO, Optional
 
 import pytest
 
 from cowstorage.errors import NotReadOnly, RemoteUnusable
 from cowstorage.part.settings import Settings
+from cowstorage.production import look as look_module
 from cowstorage.production.look import look
 from production.parts import ALONE, filesystem_of, part
 
@@ -58,3 +59,28 @@ def test_a_remote_that_is_one_level_too_deep_is_told_what_was_meant(
         look(filesystem_of(part(remote=remote), US), str(tmp_path))
     assert (f"Did you mean {meant}?" in str(raised.value)) == (meant is not None)
     assert (str(tmp_path) in str(raised.value)) == (meant is None)
+
+
+def test_a_blob_that_the_mount_remembers_and_production_has_removed_is_replaced_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storages = tmp_path / "var" / "filestorage"
+    storages.mkdir(parents=True)
+    (storages / "Data.fs").write_bytes(b"FS30")
+    for name in ("gone.blob", "there.blob"):
+        (tmp_path / "var" / "blobstorage" / "0x00").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "var" / "blobstorage" / "0x00" / name).touch()
+    real = look_module.open_unbuffered
+
+    def opened(path: str) -> BinaryIO:
+        if path.endswith("gone.blob"):
+            # As sshfs answers when stat(2) was answered from memory.
+            os.unlink(path)
+        return real(path)
+
+    monkeypatch.setattr(look_module, "open_unbuffered", opened)
+    settings = part(remote="plone@www:/srv/plone")
+    seen = look(filesystem_of(settings, US), str(tmp_path), known="0x00/gone.blob")
+    assert seen.sample == "0x00/there.blob"
+    assert seen.storages == {"Data.fs": 4}
+    assert seen.magics == {"Data.fs": b"FS30"}

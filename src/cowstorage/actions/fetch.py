@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from cowstorage.actions import preparation
 from cowstorage.actions.compare import COMPARE_SECONDS, CURRENT, GROWN, Finding
 from cowstorage.actions.context import Context
 from cowstorage.actions.cut_back import copy_index, cut_back_to, separate, undo_local_pack
+from cowstorage.actions.fetch_file import Wanted, fetch_by_rsync, fetch_little
 from cowstorage.actions.plan import Step
 from cowstorage.database import filestorage
 from cowstorage.database.conversion import magic_of
@@ -18,11 +19,9 @@ from cowstorage.database.format import Position, magic_problem
 from cowstorage.database.index import index_position, write_for_python_3
 from cowstorage.errors import CowStorageError, DamagedDatabase, PathUnusable, RemoteUnusable
 from cowstorage.part.paths import StoragePaths
-from cowstorage.production import rsync
 from cowstorage.production.look import Production
 from cowstorage.system.files import existing
 from cowstorage.system.output import human_size
-from cowstorage.system.pace import Pace
 from cowstorage.system.programs import Command
 from cowstorage.system.room import RESERVE, free_bytes, size_of
 from cowstorage.system.time_limits import within
@@ -101,11 +100,11 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
     lag = base.size - (index_position(paths.base_index) or 0)
     if lag > INDEX_LAG and _index_helps(finding, production):
         yield _fetch_index(context, finding.name, paths.local + ".index", production)
-    yield Step(
+    yield fetch_little(
+        context,
         f"Fetch what was added to {finding.name}{_size(finding.moves)}",
-        (_fetch(context, finding.name, paths.local, finding.remote_size, since=base.size),),
-        action=lambda: _check(context, finding, paths.local, base, base.size),
-        explain=_without_excess(context, finding.name, finding.remote_size, lambda: filestorage.cut(paths.local, base)),
+        Wanted(finding.name, paths.local, finding.remote_size, behind=base.size),
+        check=lambda: _check(context, finding, paths.local, base, base.size),
     )
     yield _settle(context, finding.name, paths.local)
 
@@ -122,11 +121,11 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
     if _index_helps(finding, production):
         yield _fetch_index(context, finding.name, paths.incoming + ".index", production)
     before = size_of(paths.incoming)
-    yield Step(
+    yield fetch_by_rsync(
+        context,
         f"Fetch {finding.name}{_size(finding.remote_size)}",
-        (_fetch(context, finding.name, paths.incoming, finding.remote_size),),
-        action=lambda: _check_whole(context, finding, before),
-        explain=_without_excess(context, finding.name, finding.remote_size, partial(_unlink, paths.incoming)),
+        Wanted(finding.name, paths.incoming, finding.remote_size),
+        check=lambda: _check_whole(context, finding, before),
     )
     yield _settle(context, finding.name, paths.incoming)
     # If it is interrupted before this the next sync finds no base, and compares what is incoming once more.
@@ -160,53 +159,8 @@ def _index_helps(finding: Finding, production: Production) -> bool:
 
 
 def _fetch_index(context: Context, name: str, target: str, production: Production) -> Step:
-    announced = production.indexes[name]
-    command = _fetch(context, name + ".index", target, announced)
-    explain = _without_excess(context, name + ".index", announced, partial(_unlink, target))
-    return Step(f"Fetch {name}.index", (command,), explain=explain)
-
-
-def _fetch(context: Context, name: str, target: str, announced: int, since: int = 0) -> Command:
-    """Return the command that fetches a file of production's, and shows its pace on a terminal.
-
-    :param announced: bytes that production has shown of the file.
-    :param since: fetch what follows so many bytes only, which the target has.
-    """
-    filesystem, settings, output = context.filesystem, context.settings, context.output
-    pace = Pace(name, max(0, announced - since))
-    return rsync.fetch(
-        filesystem.source(f"{settings.remote_file_storage}/{name}"),
-        rsync.Target(target),
-        filesystem.remote_shell(),
-        settings.rsync_options,
-        announced,
-        append=since > 0,
-        tells=(lambda position: output.progress(pace.line(position - since))) if output.shows_progress else None,
-    )
-
-
-def _without_excess(
-    context: Context, name: str, announced: int, discard: Callable[[], None]
-) -> Callable[[CowStorageError], CowStorageError]:
-    """Return what explains an error of ``_fetch``; when production sent too much, nothing of that is kept.
-
-    :param announced: bytes that production has shown of the file.
-    :param discard: removes what was fetched.
-    """
-
-    def explain(error: CowStorageError) -> CowStorageError:
-        if not rsync.sent_too_much(error):
-            return error
-        discard()
-        problem = f"sends far more than the {human_size(announced)} that it showed of {name}; nothing of it was kept."
-        return RemoteUnusable(context.settings.remote, f"{problem} Look on the server, and run the same command again.")
-
-    return explain
-
-
-def _unlink(path: str) -> None:
-    if os.path.lexists(path):
-        os.unlink(path)
+    wanted = Wanted(name + ".index", target, production.indexes[name])
+    return fetch_little(context, f"Fetch {name}.index", wanted, check=lambda: None)
 
 
 def _check_whole(context: Context, finding: Finding, before: int) -> None:

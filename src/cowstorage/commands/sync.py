@@ -173,6 +173,9 @@ def plan(
     yield Step("Give up the old state", action=begin, keeps=True)
     if not todo.unmount_first:
         yield from without_undo(mounting.unmount_unions(context, seen.made_with))
+    if not todo.mount_network and context.filesystem.shows_removed and has_removed(findings):
+        yield from without_undo(mounting.unmount_production(context, seen.made_with, stays_connected=True))
+        yield from without_undo(mounting.mount_production(context))
     yield from without_undo(chain(drop_all(context), fetch_all(context, findings, production)))
     yield Step("Note that the new state is whole", action=context.finish)
     if choice:
@@ -181,6 +184,11 @@ def plan(
     if todo.unmount_network:
         yield from without_undo(mounting.unmount_production(context, context.settings))
         yield mounting.note_unmounted(context)
+
+
+def has_removed(findings: List[Finding]) -> bool:
+    """Tell whether production has removed BLOBs since the last sync: it was packed, or is another database."""
+    return any(finding.state in (compare.PACKED, compare.REPLACED) for finding in findings)
 
 
 def ask(context: Context, findings: List[Finding], losses: Sequence[str]) -> Iterator[Step]:

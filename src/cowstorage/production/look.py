@@ -11,7 +11,7 @@ from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.part.settings import Settings
 from cowstorage.production.filesystems.base import FileSystem
 from cowstorage.system import mounts
-from cowstorage.system.files import open_unbuffered
+from cowstorage.system.files import fresh_stat_of, open_unbuffered
 from cowstorage.system.output import one_line
 from cowstorage.system.time_limits import values_within
 
@@ -116,7 +116,7 @@ def _file_storages(
     files: Dict[str, int] = {}
     if settings.file_storage:
         files = _sizes(filesystem, os.path.join(root, settings.remote_file_storage), "remote-file-storage")
-    storages = {name: size for name, size in files.items() if name.endswith(".fs")}
+    storages = {name: size for name, size in sorted(files.items()) if name.endswith(".fs")}
     if settings.file_storage and not storages:
         raise RemoteUnusable(
             settings.remote,
@@ -124,7 +124,9 @@ def _file_storages(
             "Else set remote-file-storage.",
         )
     directory = os.path.join(root, settings.remote_file_storage)
-    magics = {name: _first_bytes(filesystem, os.path.join(directory, name)) for name in storages if sample}
+    magics = {}
+    for name in storages if sample else ():
+        storages[name], magics[name] = _size_and_magic(filesystem, os.path.join(directory, name))
     indexes = {name: files[name + ".index"] for name in storages if name + ".index" in files}
     return storages, indexes, magics
 
@@ -152,7 +154,13 @@ def _known(filesystem: FileSystem, directory: str, relative: Optional[str]) -> O
         return None
     if filesystem.keeps_blobs and _is_empty(directory):
         return None  # the BLOB is the cache's
-    _first_bytes(filesystem, path)
+    try:
+        with open_unbuffered(path) as file:
+            file.read(MAGIC_SIZE)
+    except FileNotFoundError:
+        return None  # the mount remembers it, and production has removed it
+    except OSError as error:
+        raise _not_seen(filesystem, path, "remote", error) from None
     return relative
 
 
@@ -239,6 +247,15 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "directory" if entry.is_dir() else "file" if entry.is_file() else ""
     except OSError:
         return ""
+
+
+def _size_and_magic(filesystem: FileSystem, path: str) -> Tuple[int, bytes]:
+    """Return the size of a FileStorage as production has it now, whatever the mount remembers, and its first bytes."""
+    try:
+        with open_unbuffered(path) as file:
+            return fresh_stat_of(file).size, file.read(MAGIC_SIZE)
+    except OSError as error:
+        raise _not_seen(filesystem, path, "remote", error) from None
 
 
 def _first_bytes(filesystem: FileSystem, path: str) -> bytes:

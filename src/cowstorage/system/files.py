@@ -86,6 +86,18 @@ def open_unbuffered(path: str) -> BinaryIO:
     return file
 
 
+def write_behind(path: str, begin: int, content: bytes) -> None:
+    """Write behind the first ``begin`` bytes of a file of ours, which ends there then; the file is made where needed.
+
+    :raises OSError: ELOOP for a symbolic link, which is not followed.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.seek(begin)
+        file.write(content)
+        file.truncate()
+
+
 class FreshStat(NamedTuple):
     """The size and time of a file, as its server has them.
 
@@ -104,14 +116,19 @@ def fresh_stat(path: str) -> FreshStat:
 
     :raises OSError: as ``open`` does.
     """
+    with open_unbuffered(path) as file:
+        return fresh_stat_of(file)
+
+
+def fresh_stat_of(file: BinaryIO) -> FreshStat:
+    """Return what ``fresh_stat`` does, of a file that was opened just now."""
     import ctypes  # start-up
     import struct  # start-up
 
     buffer = ctypes.create_string_buffer(STATX_LENGTH)
-    with open_unbuffered(path) as file:
-        statx = ctypes.CDLL(None, use_errno=True).statx
-        if statx(file.fileno(), b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_MTIME_AND_SIZE, buffer) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+    statx = ctypes.CDLL(None, use_errno=True).statx
+    if statx(file.fileno(), b"", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_MTIME_AND_SIZE, buffer) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), file.name)
     (size,) = struct.unpack_from("=Q", buffer, STATX_SIZE_OFFSET)
     seconds, nanoseconds = struct.unpack_from("=qI", buffer, STATX_MTIME_OFFSET)
     return FreshStat(size, seconds + nanoseconds / 1e9)

@@ -79,8 +79,10 @@ class FileSystem:
     is_remote: ClassVar[bool] = True
     #: Whether production's symbolic links are seen as such, and followed on this machine; else the server follows.
     shows_links: ClassVar[bool] = True
-    #: Whether a mount keeps names and sizes that production had earlier: cow-sync then mounts production anew.
-    caches_attributes: ClassVar[bool] = True
+    #: Whether a mount may show for long what production has removed: cow-sync mounts anew when production was packed.
+    shows_removed: ClassVar[bool] = False
+    #: Whether a little is fetched through the mount sooner than by rsync.
+    reads_little: ClassVar[bool] = False
     #: Mount options of the user that only this file system takes; see ``refuse_unsafe_options``.
     allowed_options: ClassVar[Tuple[str, ...]] = ()
     #: Union that ``union = auto`` takes on this file system only when no other works → why.
@@ -134,6 +136,11 @@ class FileSystem:
     def root(self) -> str:
         """The local directory that shows production's buildout directory."""
         return self.settings.mount_point
+
+    @property
+    def caches_attributes(self) -> bool:
+        """Whether the mount keeps names and sizes that production had earlier: cow-sync then mounts production anew."""
+        return True
 
     @property
     def keeps_blobs(self) -> bool:

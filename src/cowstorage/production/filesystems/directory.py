@@ -46,13 +46,16 @@ class Directory(FileSystem):
 
     name = "directory"
     is_remote = False
-    caches_attributes = False
 
     def problem(self) -> Optional[str]:
         """Return why the directory can't be used; not pure: looks for it."""
         if not os.path.isdir(self.settings.remote):
             return f"{self.settings.remote} is not a directory"
         return None
+
+    @property
+    def caches_attributes(self) -> bool:
+        return False
 
     @property
     def root(self) -> str:

@@ -35,6 +35,9 @@ MOUNT_SECONDS = 60.0
 # What the user may have run on the server, by its shell.
 SFTP_SERVER = r"sftp_server=[A-Za-z0-9_./~+-]+"
 
+# A mount option of the user's by which names or sizes of earlier may be shown, sshfs(1), fuse(8).
+CACHE_OPTION = "cache|timeout"
+
 # What sshfs takes to end after its unmounting; it ended within 0.1 seconds when measured.
 END_SECONDS = 3.0
 
@@ -75,6 +78,8 @@ class SSHFS(DevelopersMount):
     programs: ClassVar = {"sshfs": "sshfs", "fusermount3": "fuse3", "ssh": "openssh-client"}
     daemons = ("sshfs",)
     shows_links = False
+    shows_removed = True
+    reads_little = True
     passed_over: ClassVar = {
         "fuse-overlayfs": "slow over sshfs, since it lists every directory on the way to a BLOB that is read for the "
         "first time"
@@ -103,6 +108,10 @@ class SSHFS(DevelopersMount):
                     "mount-options",
                     f"{option}: the server's shell would run it. Write the path of its sftp-server, and nothing else.",
                 )
+
+    @property
+    def caches_attributes(self) -> bool:
+        return any(re.search(CACHE_OPTION, option) for option in self.settings.mount_options)
 
     @property
     def keeps_blobs(self) -> bool:
@@ -134,8 +143,12 @@ class SSHFS(DevelopersMount):
             # Measured beside it, without a further gain: kernel_cache, max_conns=4.
             "auto_cache",
             # The ways to BLOB files stay known for an hour instead of 20 seconds, at about 1 kB of sshfs's memory each:
-            # the second of two such runs takes 10 s instead of 30 s at 100 ms. A file is asked for when it is opened.
-            "dcache_timeout=3600",
+            # the second of two such runs takes 10 s instead of 30 s at 100 ms. A file is asked for when it is opened,
+            # and what is not there is asked for each time.
+            "dcache_stat_timeout=3600",
+            "dcache_link_timeout=3600",
+            # Whoever lists production's filestorage sees what is there now: cow-sync does, and needs no new mount.
+            "dcache_dir_timeout=0",
         ]
         if host.for_another:
             options += ["allow_other", "default_permissions"]
