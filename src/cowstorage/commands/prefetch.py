@@ -156,7 +156,9 @@ def show_commands(context: Context, selection: Selection) -> int:
 def source_of(context: Context) -> BlobSource:
     """Return production's BLOB directory, as files are fetched from it."""
     incoming = blob_cache.cache_paths(context.settings).incoming
-    return BlobSource(context.filesystem, incoming, context.runner, context.output.detail)
+    seen = survey.take(context, probe=False)
+    is_mounted = seen.as_configured and seen.has_network
+    return BlobSource(context.filesystem, incoming, context.runner, context.output.detail, is_mounted)
 
 
 def report(context: Context, found: Comparison) -> None:

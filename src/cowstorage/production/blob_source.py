@@ -36,9 +36,17 @@ class BlobSource:
 
     :param incoming: the directory that files are fetched into.
     :param detail: takes what rsync says about files that did not come.
+    :param is_mounted: whether production is mounted, as the part has it.
     """
 
-    def __init__(self, filesystem: FileSystem, incoming: str, runner: Runner, detail: Callable[[str], None]):
+    def __init__(
+        self,
+        filesystem: FileSystem,
+        incoming: str,
+        runner: Runner,
+        detail: Callable[[str], None],
+        is_mounted: bool = False,
+    ):
         settings = filesystem.settings
         self.filesystem = filesystem
         self.incoming = incoming
@@ -47,6 +55,7 @@ class BlobSource:
         # With a slash at its end rsync takes what is in the directory.
         self.source = filesystem.source(settings.remote_blob_storage + "/")
         self.mounted = os.path.join(filesystem.root, settings.remote_blob_storage)
+        self.is_mounted = is_mounted
 
     def layout(self, scratch: str) -> str:
         """Return how production's BLOBs are laid out: ``bushy`` or ``lawn``.
@@ -56,17 +65,26 @@ class BlobSource:
         :param scratch: a directory of ours.
         :raises RemoteUnusable: for any other word in the marker.
         """
-        directory = self.mounted
-        if self.source.remote:
+        directory, found = self.mounted, self._layout_in_mount()
+        if self.source.remote and not found:
             with open(_marker_list(scratch), "wb") as file:
                 file.write(blobs.LAYOUT_MARKER.encode("ascii") + b"\0")
             self._run(self._rsync(_marker_list(scratch), _nothing, largest=0, target=scratch))
             directory = scratch
-        found = within(LOOK_SECONDS, f"reading {directory}", lambda: blobs.layout(directory)) or "lawn"
+        found = found or within(LOOK_SECONDS, f"reading {directory}", lambda: blobs.layout(directory)) or "lawn"
         if found not in blobs.LAYOUT_NAMES:
             remote = self.filesystem.settings.remote
             raise RemoteUnusable(remote, f"its BLOBs are laid out in an unknown way: {one_line(found)}.")
         return found
+
+    def _layout_in_mount(self) -> Optional[str]:
+        """Return the marker's word where that comes sooner through the mount; ``None``: there is none, or no mount."""
+        if not (self.is_mounted and self.source.remote and self.filesystem.reads_little):
+            return None
+        try:
+            return within(LOOK_SECONDS, f"reading {self.mounted}", lambda: blobs.layout(self.mounted))
+        except OSError:
+            return None
 
     def sizes(self, names: str, tells: Tells) -> None:
         """Call ``tells`` with size and path of each of the named files that production has.
