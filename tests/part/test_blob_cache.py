@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -34,14 +35,13 @@ def test_the_oldest_within_a_size_is_where_the_newest_fit() -> None:
 
 
 @pytest.mark.parametrize("productions, is_kept", [("lawn", True), (None, True), ("bushy", False)])
-def test_a_cache_of_productions_layout_is_kept(productions: str, is_kept: bool, tmp_path: Path) -> None:
+def test_a_cache_of_productions_layout_is_kept(productions: Optional[str], is_kept: bool, tmp_path: Path) -> None:
     """Without a marker production's is a lawn."""
     settings = made()._replace(location=str(tmp_path / "location"))
-    for directory, layout in ((Path(blob_cache.cache_paths(settings).blobs), "lawn"), (tmp_path / "prod", productions)):
-        directory.mkdir(parents=True)
-        if layout:
-            (directory / ".layout").write_text(layout)
-    blob_cache.match(settings, str(tmp_path / "prod"), Runner(None, interactive=False))
+    directory = Path(blob_cache.cache_paths(settings).blobs)
+    directory.mkdir(parents=True)
+    (directory / ".layout").write_text("lawn")
+    blob_cache.match(settings, productions, Runner(None, interactive=False))
     assert blob_cache.exists(settings) == is_kept
 
 

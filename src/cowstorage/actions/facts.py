@@ -6,7 +6,6 @@ answers without looking, for ``--dry-run``.  So one plan serves both.
 
 from __future__ import annotations
 
-import os
 from typing import List, Optional
 
 from cowstorage.actions import compare, mounting
@@ -39,7 +38,7 @@ class Facts:
         context = self.context
         filesystem, settings = context.filesystem, context.settings
         seen = look.look(filesystem, filesystem.root, known=known)
-        blob_cache.match(settings, os.path.join(filesystem.root, settings.remote_blob_storage), context.runner)
+        blob_cache.match(settings, seen.layout, context.runner)
         return seen
 
     def union(self, production: Production, fresh: bool = False) -> Choice:

@@ -33,6 +33,9 @@ from cowstorage.system.files import open_unbuffered
 # The status bytes of finished transactions, ``ZODB/FileStorage/format.py``.
 STATUS_WHOLE = (b" ", b"p", b"u")
 
+# Bytes before a position that most last transactions lie within; on a line of 10 Mbit/s they take 50 ms.
+AHEAD = 1 << 16
+
 
 def last_transactions_time(tid: str) -> float:
     """Return the Unix seconds at which a transaction began, as its tid (16 hex digits) says."""
@@ -177,6 +180,9 @@ def fingerprint(path: str, position: Position, reach: int = 512) -> bytes:
     :raises OSError: when the file can't be opened or read.
     """
     with open_unbuffered(path) as file:
+        # What is read is asked for at once: over a network each of the three reads would wait by itself.
+        begin = max(0, position.size - AHEAD)
+        os.posix_fadvise(file.fileno(), begin, position.size - begin, os.POSIX_FADV_WILLNEED)
         return b"".join(_around(file, position.size, reach))
 
 

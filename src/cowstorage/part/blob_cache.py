@@ -18,13 +18,9 @@ from cowstorage.part import trash
 from cowstorage.part.settings import Settings
 from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Runner
-from cowstorage.system.time_limits import within
 
 # Files whose size is checked before a mount leaves production out: 3 ms, whatever there is in the cache.
 SAMPLES = 1000
-
-# Time limit for reading the layout of production's BLOB directory.
-LAYOUT_SECONDS = 60.0
 
 # Bytes; longer than any line of the file ``complete``.
 LINE = 256
@@ -275,17 +271,13 @@ def _sampled(file: Any, samples: int) -> Iterator[bytes]:
         yield file.readline()
 
 
-def match(settings: Settings, production: str, runner: Runner) -> None:
+def match(settings: Settings, productions: Optional[str], runner: Runner) -> None:
     """Clear a cache with another BLOB layout than production's, whose layout marker the cache's would hide.
 
-    :param production: production's BLOB directory, as the mount shows it.
-    :raises TimeLimit: when production does not answer.
+    :param productions: what production's marker says; ``None``: there is none.
     """
-    if not exists(settings):
-        return
     # Without a marker ZODB takes a directory that has BLOBs for a lawn, and so does what writes the cache's marker.
-    productions = within(LAYOUT_SECONDS, f"reading {production}", lambda: layout(production)) or "lawn"
-    if productions != layout(cache_paths(settings).blobs):
+    if exists(settings) and (productions or "lawn") != layout(cache_paths(settings).blobs):
         clear(settings, runner)
 
 

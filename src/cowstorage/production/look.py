@@ -39,12 +39,14 @@ class Production(NamedTuple):
     :param indexes: file name of each FileStorage that has an index → the index's size in bytes.
     :param sample: a BLOB file, relative to the BLOB directory; ``None`` when none was near.
     :param magics: file name of each FileStorage → its first bytes, where these were read.
+    :param layout: what the marker of the BLOB directory says; ``None``: there is none, or it was not read.
     """
 
     storages: Dict[str, int]
     indexes: Dict[str, int]
     sample: Optional[str]
     magics: Mapping[str, bytes] = NO_MAGICS
+    layout: Optional[str] = None
 
 
 NOTHING = Production({}, {}, None)
@@ -72,19 +74,22 @@ def look(filesystem: FileSystem, root: str, sample: bool = True, known: Optional
 def _looked(filesystem: FileSystem, root: str, sample: bool, known: Optional[str]) -> Production:
     """Return what ``look`` does, without a doubt about the mount; parameters are those of ``look``."""
     blobs = os.path.join(root, filesystem.settings.remote_blob_storage)
-    # Each asks production one question after the other: both at once.
-    (storages, indexes, magics), found, *_ = values_within(
+    from cowstorage.database.blobs import layout as read_layout  # start-up
+
+    # Each asks production one question after the other: all at once.
+    (storages, indexes, magics), found, layout, *_ = values_within(
         LOOK_SECONDS,
         {
             f"looking at {root}": lambda: _file_storages(filesystem, root, sample),
             f"looking at {blobs}": lambda: (
                 _known(filesystem, blobs, known) or _sample_blob(filesystem, blobs, SAMPLE_LISTINGS if sample else 1)
             ),
+            f"reading the layout of {blobs}": lambda: read_layout(blobs) if sample else None,
             **({f"looking for links in {blobs}": lambda: _refuse_links(filesystem, blobs)} if sample else {}),
         },
         (filesystem.host.uid, filesystem.host.gid),
     )
-    return Production(storages, indexes, found, magics)
+    return Production(storages, indexes, found, magics, layout)
 
 
 def chosen(settings: Settings, production: Production) -> List[str]:
