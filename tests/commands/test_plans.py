@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional
 
 import pytest
 
@@ -11,6 +11,7 @@ from commands.plans import (
     BASE,
     DIRECTORY,
     LATER,
+    NFS,
     SSHFS,
     GivenFacts,
     context,
@@ -24,7 +25,7 @@ from cowstorage.actions import compare
 from cowstorage.actions.compare import Finding
 from cowstorage.actions.context import Context
 from cowstorage.actions.facts import AssumedFacts
-from cowstorage.actions.plan import Execution
+from cowstorage.actions.plan import Execution, Step
 from cowstorage.actions.savepoints import Target
 from cowstorage.actions.survey import MOUNTED, NOT_MOUNTED
 from cowstorage.commands import mount, rollback, sync, umount
@@ -309,6 +310,40 @@ def test_what_a_dry_sync_shows_is_the_plan_itself(
     assumed = sync.plan(shown, seen, todo, AssumedFacts(shown), [])
     found = sync.plan(run, seen, todo, GivenFacts(run, [nothing_added]), [])
     assert [step.commands for step in assumed if step.commands] == [step.commands for step in found if step.commands]
+
+
+def ends_in_its_own_time(plan: Iterable[Step]) -> Dict[str, bool]:
+    """Return which mounts a plan takes away, and whether it leaves them to end by themselves."""
+    found = (command for step in plan for command in step.commands if command.argv[0] in ("umount", "fusermount3"))
+    return {Path(command.argv[-1]).name: command.done is not None for command in found}
+
+
+def test_nobody_waits_for_the_disk_of_a_union_below_which_production_stays(
+    tmp_path: Path, mountinfo: Mountinfo
+) -> None:
+    """The kernel writes out all of it; where production is mounted anew its old mount has to be gone before."""
+    for command, options, leaves in (("sync", SSHFS, True), ("sync", NFS, False)):
+        made = synced(context(tmp_path, command, {**options, "union": "overlay"}))
+        mountinfo(mounts_of(made))
+        seen = survey(made)
+        todo = sync.decide(seen, made.journal, made.filesystem.caches_attributes)
+        unmounted = ends_in_its_own_time(sync.plan(made, seen, todo, GivenFacts(made, [CURRENT]), []))
+        assert unmounted == {"filestorage": leaves, "blobstorage": leaves, **({} if leaves else {"prod": False})}
+    made = synced(context(tmp_path, "rollback"))
+    mountinfo(mounts_of(made))
+    unmounted = ends_in_its_own_time(rollback.plan(made, survey(made), AT_BASE))
+    assert unmounted == {"filestorage": True, "blobstorage": True}
+    made = synced(context(tmp_path, "umount"))
+    assert set(ends_in_its_own_time(umount.plan(made, survey(made))).values()) == {False}
+
+
+def test_unions_of_fuse_are_waited_for(tmp_path: Path, mountinfo: Mountinfo) -> None:
+    made = synced(context(tmp_path, "rollback"), union="fuse-overlayfs")
+    kind, owner = "fuse.fuse-overlayfs", ("rw", "user_id=1000")
+    unions = mounts_of(made, network=False)
+    mountinfo([one._replace(type=kind, source="fuse-overlayfs", super_options=owner) for one in unions])
+    unmounted = ends_in_its_own_time(rollback.plan(made, survey(made), AT_BASE))
+    assert unmounted == {"filestorage": False, "blobstorage": False}
 
 
 # cow-rollback

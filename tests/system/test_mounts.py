@@ -18,6 +18,15 @@ def test_any_mountinfo_is_read(text: str) -> None:
     mounts.at_or_below(mounts.parse(text), "/mnt")
 
 
+def test_a_mount_that_is_not_in_mountinfo_is_gone() -> None:
+    """Whatever else is mounted at its place."""
+    (here, *_) = mounts.read()
+    assert not mounts.IsGone(here.identity)()
+    assert mounts.IsGone(max(mount.identity for mount in mounts.read()) + 1_000_000)()
+    assert mounts.unmount_of(here, 0, waits=False) == mounts.unmount_of(here, 0, waits=False)
+    assert mounts.unmount_of(here, 0, waits=False) != mounts.unmount_of(here, 0)
+
+
 @given(st.text(st.characters(min_codepoint=1, exclude_categories=("Cs",)), min_size=1, max_size=40))
 def test_what_the_kernel_encodes_is_decoded(name: str) -> None:
     """seq_path(), fs/proc_namespace.c: blank, tab, newline and backslash are escaped."""

@@ -251,14 +251,18 @@ def lay_again(context: Context, seen: survey.Survey) -> Plan:
     return chain(unmount_unions(context, seen.made_with), mount_unions_again(context))
 
 
-def unmount_unions(context: Context, made_with: Settings, lazy: bool = False) -> Iterator[Step]:
-    """Unmount the unions, those of an interrupted trial included; whatever isn't ours stays."""
+def unmount_unions(context: Context, made_with: Settings, lazy: bool = False, waits: bool = False) -> Iterator[Step]:
+    """Unmount the unions, those of an interrupted trial included; whatever isn't ours stays.
+
+    :param waits: until the kernel has let go of what lies below them, too, which takes as long as the disk is busy.
+    """
     trials = os.path.join(os.path.realpath(trial.trial_directory(made_with.location)), "merged")
     targets = [*survey.union_targets(made_with), ("trial", trials)]
     for storage, target in targets[::-1]:
         for mount in mounts.at_or_below(mounts.read(), target):
             if mount.target == target and kinds.ours(mount):
-                step = _unmount(context, made_with, mount, lazy, undo=_mount_command(context, made_with, storage))
+                undo = _mount_command(context, made_with, storage)
+                step = _unmount(context, made_with, mount, lazy, undo, waits=waits or not kinds.writes_out(mount))
                 yield step._replace(undo_unless=partial(_why_not_mounted_again, context, made_with, target))
 
 
@@ -282,7 +286,9 @@ def _still_mounted(target: str) -> str:
     return "it is still mounted" if mounts.top(mounts.read(), target) else ""
 
 
-def _unmount(context: Context, made_with: Settings, mount: Mount, lazy: bool, undo: Tuple[Command, ...]) -> Step:
+def _unmount(
+    context: Context, made_with: Settings, mount: Mount, lazy: bool, undo: Tuple[Command, ...], waits: bool = True
+) -> Step:
     def explain(error: CowStorageError) -> Optional[CowStorageError]:
         if mounts.top(mounts.read(), mount.target) is None:
             # Without reconnect, sshfs unmounts itself when the connection is lost.
@@ -294,7 +300,7 @@ def _unmount(context: Context, made_with: Settings, mount: Mount, lazy: bool, un
             return InUse([mount.target], in_use.reasons(mount.target, unions, context.daemons))
         return error
 
-    command = mounts.unmount_of(mount, context.host.uid, lazy)
+    command = mounts.unmount_of(mount, context.host.uid, lazy, waits)
     return Step(f"Unmount {mount.target}", (command,), undo=undo, explain=explain)
 
 
@@ -302,9 +308,13 @@ def _unmount(context: Context, made_with: Settings, mount: Mount, lazy: bool, un
 
 
 def unmount_all(context: Context, made_with: Settings, stays_connected: bool = False) -> Plan:
-    """Unmount the unions, then production; parameters are those of ``unmount_production``."""
+    """Unmount the unions, then production; parameters are those of ``unmount_production``.
+
+    Production's mount ends when no union lies over it any more: mounted anew before, NFS and CIFS would show what they
+    have in their caches.
+    """
     production = unmount_production(context, made_with, stays_connected=stays_connected)
-    return chain(unmount_unions(context, made_with), production)
+    return chain(unmount_unions(context, made_with, waits=True), production)
 
 
 def note_mounted(

@@ -57,7 +57,7 @@ def plan(context: Context, seen: Survey) -> Plan:
     Production is not mounted again when a later step fails: its network may be why it is to go.
     """
     lazy = context.arguments.lazy
-    unions = mounting.unmount_unions(context, seen.made_with, lazy)
+    unions = mounting.unmount_unions(context, seen.made_with, lazy, waits=True)
     production = without_undo(mounting.unmount_production(context, seen.made_with, lazy))
     return chain(unions, production, (mounting.note_unmounted(context),))
 

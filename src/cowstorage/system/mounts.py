@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from functools import partial
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import NotReadOnly, TimeLimit
 from cowstorage.system.files import is_inside
@@ -142,12 +142,16 @@ def verify_read_only(path: str) -> None:
         raise NotReadOnly(path, mount)
 
 
-def _problem_of(path: str) -> Optional[str]:
-    """Return the error of reading one entry of a directory and of statvfs(3), or ``None``; may hang."""
+def _list(path: str) -> None:
+    """Read one entry of a directory."""
+    with os.scandir(path) as entries:
+        next(entries, None)
+
+
+def _problem_of(look: Callable[[str], object], path: str) -> Optional[str]:
+    """Return the error of a look at a path, or ``None``; may hang."""
     try:
-        with os.scandir(path) as entries:
-            next(entries, None)
-        os.statvfs(path)
+        look(path)
     except OSError as error:
         return f"{os.strerror(error.errno or 0)} ({errno.errorcode.get(error.errno or 0, '?')})"
     return None
@@ -156,19 +160,22 @@ def _problem_of(path: str) -> Optional[str]:
 def problems(paths: Iterable[str], user: Optional[Tuple[int, int]] = None) -> Dict[str, str]:
     """Return a description of the problem for each mount point that can't be read.
 
-    Each directory is read in a child process, all at the same time.  stat(2) would not tell: the kernel answers it
-    from a cache when the server of the mount is gone.
+    Each directory is read in a child process, and asked for its free room in another, all at the same time.  stat(2)
+    would not tell: the kernel answers it from a cache when the server of the mount is gone.
 
     :param paths: mount points.
     :param user: (uid, gid) to read as, where we are root; ``None``: as ourselves.
     """
-    looks = {path: partial(_problem_of, path) for path in paths}
+    looks = [(path, look) for path in paths for look in (_list, os.statvfs)]
     if not looks:
         return {}
     from cowstorage.system.time_limits import all_within  # start-up
 
-    found = {}
-    for path, outcome in all_within(PROBE_SECONDS, looks, user).items():
+    functions = {f"{number}": partial(_problem_of, look, path) for number, (path, look) in enumerate(looks)}
+    found: Dict[str, str] = {}
+    for (path, _), outcome in zip(looks, all_within(PROBE_SECONDS, functions, user).values()):
+        if path in found:
+            continue
         if isinstance(outcome.error, TimeLimit):
             found[path] = f"no answer after {outcome.error.seconds:g} seconds"
         elif outcome.error or outcome.value:
@@ -199,10 +206,32 @@ def unmount_in_any_case(target: str, by_developer: bool) -> Command:
     return unmount_command(target, by_developer)._replace(fallback=lazy.argv, fallback_when="busy")
 
 
-def unmount_of(mount: Mount, euid: int, lazy: bool = False) -> Command:
+def unmount_of(mount: Mount, euid: int, lazy: bool = False, waits: bool = True) -> Command:
     """Return the command that unmounts a present mount, as the user who made the mount.
 
     :param euid: our effective user id: a FUSE mount names the user who made it in its super options, mount.fuse(8).
     :param lazy: as in ``unmount_command``.
+    :param waits: also for what the kernel does afterwards, when nobody can reach the mount any more: of an overlay it
+        writes out the whole file system of the upper, whoever has written there.
     """
-    return unmount_command(mount.target, euid != 0 and f"user_id={euid}" in mount.super_options, lazy)
+    command = unmount_command(mount.target, euid != 0 and f"user_id={euid}" in mount.super_options, lazy)
+    return command if waits else command._replace(done=IsGone(mount.identity))
+
+
+class IsGone:
+    """The question whether a mount is not in mountinfo any more; one of the same mount is equal.
+
+    :param identity: the kernel's number of the mount.
+    """
+
+    def __init__(self, identity: int):
+        self.identity = identity
+
+    def __call__(self) -> bool:
+        return all(mount.identity != self.identity for mount in read())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IsGone) and other.identity == self.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)

@@ -17,6 +17,9 @@ from cowstorage.system.limits import NO_LIMITS, QUIET_SECONDS, Limits
 # The time from a signal to the end of a program.
 KILL_SECONDS = 5.0
 
+# The time between two looks at whether a program has done what it is for.
+TICK_SECONDS = 0.01
+
 # The signals that end a script in an orderly way: SIGHUP, SIGINT and SIGTERM, signal(7).  The module that has the names
 # takes half a millisecond of every script's start.
 INTERRUPTS = frozenset((1, 2, 15))
@@ -38,6 +41,7 @@ def run_program(
     by_sudo: bool = False,
     environment: Tuple[Tuple[str, Optional[str]], ...] = (),
     limits: Limits = NO_LIMITS,
+    done: Optional[Callable[[], bool]] = None,
 ) -> str:
     """Run a program and return its output, stdout and stderr in one.
 
@@ -55,6 +59,7 @@ def run_program(
     :param limits: what the program may take.
     :param lock: the inheritable descriptor of a file with a lock, which the program inherits, flock(2); or ``None``.
     :param environment: variables that differ from ours; ``None``: the variable is taken away.
+    :param done: tells whether the program has done what it is for; it is left to end by itself then.
     :returns: empty unless ``output`` is ``returned``.
     :raises CommandFailed: when the program ends with another exit code than 0.
     :raises ProgramMissing: when the program is not installed.
@@ -89,11 +94,11 @@ def run_program(
             )
 
         try:
-            result = _finished(argv, start, limit, _tied(root, limits), by_sudo)
+            result = _finished(argv, start, limit, _tied(root, limits), by_sudo, done)
         except sh.ErrorReturnCode as error:
             text = (error.stdout + error.stderr).decode("utf-8", "replace")
             raise CommandFailed(shlex.join(argv), error.exit_code, text) from None
-    return str(result.stdout.decode("utf-8", "replace")) if output == "returned" else ""
+    return str(result.stdout.decode("utf-8", "replace")) if result and output == "returned" else ""
 
 
 def succeeds_on_terminal(argv: Tuple[str, ...]) -> bool:
@@ -118,8 +123,11 @@ def _finished(
     limit: Optional[float],
     tied: Callable[[Set[Any]], Callable[[], None]],
     by_sudo: bool,
+    done: Optional[Callable[[], bool]] = None,
 ) -> Any:
     """Start a program and return its finished sh process; end the program at its time limit or when we are interrupted.
+
+    ``None`` is returned for a program that is left to end by itself.
 
     sh's own ``_timeout`` looks ten times a second and so makes every program last a tenth of a second.
 
@@ -128,6 +136,7 @@ def _finished(
     :param limit: seconds; ``None``: no time limit.
     :param tied: makes the function that the child calls first, from the signal mask that the program gets.
     :param by_sudo: as for ``_end``.
+    :param done: as for ``run_program``.
     :raises TimeLimit: after ``limit`` seconds.  A program that hangs in the kernel can't be killed and is left running.
     """
     import shlex  # start-up
@@ -139,7 +148,9 @@ def _finished(
         running = start(tied(held))
         try:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            if _ends(running.pid, limit):
+            if done and _does(running.pid, limit, done):
+                return None
+            if _ends(running.pid, 0 if done else limit):
                 return running.wait()
         except (Interrupted, KeyboardInterrupt):
             _end(running.pid, argv, signal.SIGTERM, by_sudo)
@@ -228,6 +239,20 @@ def _ends(pid: int, seconds: Optional[float]) -> bool:
         return bool(select.select([descriptor], [], [], seconds)[0])
     finally:
         os.close(descriptor)
+
+
+def _does(pid: int, seconds: Optional[float], done: Callable[[], bool]) -> bool:
+    """Return whether a child process has done what it is for within a number of seconds, and goes on.
+
+    :param done: asked again and again, until the process has ended.
+    """
+    deadline = time.monotonic() + seconds if seconds is not None else None
+    while not _ends(pid, TICK_SECONDS):
+        if done():
+            return True
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+    return False
 
 
 def _ends_by_looking(pid: int, seconds: Optional[float]) -> bool:

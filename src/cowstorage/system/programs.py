@@ -28,6 +28,7 @@ class Command(NamedTuple):
     :param environment: variables that differ from ours, and their values; ``None``: the variable is taken away.
     :param largest: bytes; no file that the program writes becomes larger, RLIMIT_FSIZE: writing fails with EFBIG.
     :param memory: bytes of addresses that each process of the program may have, daemons included, RLIMIT_AS.
+    :param done: tells whether the program has done what it is for; the program is left to end by itself then.
     """
 
     argv: Tuple[str, ...]
@@ -43,6 +44,7 @@ class Command(NamedTuple):
     environment: Tuple[Tuple[str, Optional[str]], ...] = ()
     largest: Optional[int] = None
     memory: Optional[int] = None
+    done: Optional[Callable[[], bool]] = None
 
 
 def as_root(argv: Tuple[str, ...], sudo: Optional[str], euid: int) -> Tuple[str, ...]:
@@ -161,6 +163,7 @@ class Runner:
             by_sudo=command.root and self.euid != 0,
             environment=command.environment,
             limits=Limits(command.largest, command.memory),
+            done=command.done,
         )
 
     def _authenticate(self) -> None:

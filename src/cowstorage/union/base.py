@@ -59,6 +59,8 @@ class Union:
     types: ClassVar[Tuple[str, ...]] = ()
     #: Whether the union needs a work directory on the file system of the upper.
     uses_work: ClassVar[bool] = True
+    #: Whether the kernel writes out the upper's whole file system when the union is unmounted.
+    writes_out: ClassVar[bool] = False
     #: Whether a copy-up that fails in the middle leaves a shorter copy in the place of production's file.
     cuts_copies_short: ClassVar[bool] = False
     #: Words that the union's program prints when a mount fails → what the words mean, with what to do.

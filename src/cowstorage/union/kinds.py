@@ -30,3 +30,8 @@ def candidates(option: str) -> Tuple[Union, ...]:
 def ours(mount: Optional[Mount]) -> bool:
     """Tell whether a mount was made by any of our unions."""
     return mount is not None and any(union.owns(mount) for union in UNIONS.values())
+
+
+def writes_out(mount: Mount) -> bool:
+    """Tell whether a mount was made by one of our unions that writes out a whole file system when it is unmounted."""
+    return any(union.owns(mount) and union.writes_out for union in UNIONS.values())
