@@ -31,6 +31,9 @@ LIMITS: Dict[str, float] = {
     "the same, Windows share": 2 * number(cifs.OPTIONS, "echo_interval"),
     "the same, rclone": number(rclone.FLAGS, "timeout") * number(rclone.FLAGS, "low-level-retries"),
     "ssh or rsync, for a server that doesn't answer": ssh.CONNECT_SECONDS,
+    "rsync, where a connection that is there has just gone: that, and another try": (
+        ssh.ALIVE_INTERVAL * (ssh.ALIVE_COUNT + 1) + ssh.CONNECT_SECONDS
+    ),
     "``cow-mount`` and ``cow-sync`` over sshfs, for the same: tried twice, and asked why": 3 * ssh.CONNECT_SECONDS,
     "mounting, for a server that answers but does not go on: sshfs, Windows share": max(
         sshfs.MOUNT_SECONDS, cifs.MOUNT_SECONDS
@@ -44,7 +47,7 @@ LIMITS: Dict[str, float] = {
     "a union that is tried, or looked at": TRIAL_SECONDS,
     "rsync, without a byte": rsync.IO_SECONDS,
     "``cow-umount``, while the search for what is open meets a dead mount": in_use.SCAN_SECONDS,
-    "one mount that is taken away: a kernel's union writes out what is not on disk yet": mounts.UNMOUNT_SECONDS,
+    "one mount that is taken away, by ``cow-umount`` with all that is not on disk yet": mounts.UNMOUNT_SECONDS,
     "a command, for another one of the same part": cli.LOCK_SECONDS,
 }
 

@@ -56,6 +56,7 @@ class Sshd:
     :param forced: a command that replaces whatever the client asks for, such as ``internal-sftp -R``.
     :param log_level: sftp-server's; ``VERBOSE`` has every opening and change, ``DEBUG3`` every request.
     :param passwords: lets those in, too, who have no key but know ``accounts.password``.
+    :param sessions: how many a connection may have, sshd_config(5), MaxSessions; ``None``: as many as by default.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Sshd:
         forced: Optional[str] = None,
         log_level: str = "VERBOSE",
         passwords: bool = False,
+        sessions: Optional[int] = None,
     ):
         needs.root()
         self.program = needs.program("sshd", "openssh-server")
@@ -71,6 +73,7 @@ class Sshd:
         self.forced = forced
         self.log_level = log_level
         self.passwords = passwords
+        self.sessions = sessions
         self.account = production.account()
         self.port = 0
         # Unlike 127.0.0.1 it is this sshd's alone in every user's ssh configuration.
@@ -224,6 +227,8 @@ class Sshd:
         # OpenSSH 9.8 and later keep clients out for a while that failed to log in.
         if self._knows("PerSourcePenalties=no"):
             lines.append("PerSourcePenalties no")
+        if self.sessions is not None:
+            lines.append(f"MaxSessions {self.sessions}")
         if self.forced:
             lines.append(f"ForceCommand {self.forced}")
         (self.directory / "sshd_config").write_text("\n".join(lines) + "\n", encoding="utf-8")

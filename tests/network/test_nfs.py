@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+import re
+import subprocess
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
 
 import pytest
 
+from cowstorage.part.host import CACHEFILESD_PID
 from cowstorage.system import mounts
+from harness import needs, processes
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
+from harness.polling import until
 from harness.production import Production
 from network.cycle import status, whole_cycle
 from network.servers import NfsServer
@@ -63,6 +69,57 @@ def test_the_whole_cycle_over_nfs(
         make_buildout, developers.dev, exported(nfs_server, production, case.version), case.union, case.version
     )
     whole_cycle(buildout, production, case.union)
+
+
+@pytest.fixture
+def cachefilesd(scratch: Path) -> Iterator[None]:
+    """cachefilesd(8) as its package starts it, with a cache of the test's own."""
+    configuration = scratch / "cachefilesd.conf"
+    (scratch / "fscache").mkdir()
+    configuration.write_text(f"dir {scratch}/fscache\ntag cowstorage\nbrun 3%\nbcull 2%\nbstop 1%\n")
+    program = needs.program("cachefilesd", "cachefilesd")
+    subprocess.run(["modprobe", "cachefiles"], check=True)
+    subprocess.run([program, "-f", str(configuration)], check=True)
+    pid = int(until(Path(CACHEFILESD_PID).read_text, "cachefilesd has written its pid"))
+    yield
+    processes.end([pid])
+
+
+def reads_of(mount_point: str) -> int:
+    """How many READs the client has sent for a mount, since it was made, /proc/PID/mountstats."""
+    text = Path("/proc/self/mountstats").read_text(encoding="utf-8")
+    (mount,) = (part for part in text.split("\ndevice ") if f" mounted on {mount_point} " in part)
+    (line,) = re.findall(r"^\s+READ: (\d+)", mount, re.MULTILINE)
+    return int(line)
+
+
+def test_with_cachefilesd_what_was_read_before_is_not_asked_for_after_the_next_mount(
+    cachefilesd: None,
+    nfs_server: NfsServer,
+    production: Production,
+    developers: Developers,
+    make_buildout: Callable[..., Buildout],
+    fuse: None,
+) -> None:
+    """``fsc`` is there by itself."""
+    production.give_to(developers.dev.uid, developers.dev.gid)
+    buildout = made(make_buildout, developers.dev, exported(nfs_server, production), "overlay")
+    reads = []
+    for _ in range(2):
+        buildout.run("mount", check=True)
+        assert "fsc" in mounted_at(buildout).super_options
+        assert buildout.read() == production.expected()
+        reads.append(reads_of(buildout.settings.mount_point))
+        buildout.run("umount", check=True)
+    assert reads[0] > 5
+    assert reads[1] < reads[0] / 4, reads
+
+
+def mounted_at(buildout: Buildout) -> mounts.Mount:
+    """Production's mount."""
+    found = mounts.top(mounts.read(), buildout.settings.mount_point)
+    assert found
+    return found
 
 
 def test_auto_passes_over_the_kernels_overlay_for_files_of_another_user(

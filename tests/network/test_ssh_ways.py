@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator
+from typing import Callable, Dict, Iterator, List
 
 import pytest
 
-from harness import accounts
+from cowstorage.production.ssh import socket_path
+from cowstorage.production.through_mount import MOST
+from harness import accounts, processes
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.fuse_conf import user_allow_other
@@ -18,6 +21,7 @@ from harness.polling import until
 from harness.production import Production
 from harness.release import DEVELOPERS_UNION
 from harness.sshd import Sshd
+from refreshing import append_bytes
 from stacks import is_clean_of
 
 pytestmark = pytest.mark.usefixtures("fuse")
@@ -94,10 +98,8 @@ def test_mount_and_sync_go_over_a_jump_host(
     sshd, jump = make_sshd(), make_sshd()
     buildout = alone(sshd.remote(production.path), way.format(jump=jump.host))
     buildout.run("mount", check=True)
-    mounting = jump.logins()
-    assert mounting == sshd.logins() > 1
     works(buildout, production)
-    assert jump.logins() == sshd.logins() > mounting
+    assert jump.logins() == sshd.logins() == 1
 
 
 def test_a_jump_host_that_is_gone_is_said(
@@ -141,37 +143,130 @@ def test_a_configuration_and_a_key_of_the_buildout_are_found(
     works(buildout, production)
 
 
+# How often somebody logs in
+
+
+class Counted:
+    """A buildout, and how often it logs in to its server."""
+
+    def __init__(self, buildout: Buildout, sshd: Sshd):
+        self.buildout, self.sshd = buildout, sshd
+
+    def logins(self, command: str, *arguments: str) -> int:
+        """Run a script, which must succeed, and return how often it has logged in."""
+        before = self.sshd.logins()
+        self.buildout.run(command, *arguments, check=True)
+        return self.sshd.logins() - before
+
+
+def larger(production: Production) -> None:
+    """Let production's Data.fs grow by more than what comes through the mount."""
+    append_bytes(production, 2 * MOST)
+
+
+def test_one_login_serves_all_from_mount_to_umount(
+    sshd: Sshd, alone: Callable[..., Buildout], production: Production
+) -> None:
+    buildout = alone(sshd.remote(production.path))
+    counted = Counted(buildout, sshd)
+    larger(production)
+    assert counted.logins("mount") == 1
+    production.commit(1)
+    assert counted.logins("sync", "--yes") == 0
+    larger(production)
+    assert counted.logins("sync", "--yes") == 0
+    assert buildout.read() == production.expected()
+    production.commit(1, new=2)
+    assert counted.logins("sync", "--yes") == 0
+    assert counted.logins("prefetch") == 0
+    assert counted.logins("prefetch", "--missing") == 0
+    assert counted.logins("status") == 0
+    # Packed, so that production is mounted anew.
+    production.delete(1)
+    production.pack()
+    assert counted.logins("sync", "--yes") == 0
+    assert buildout.read() == production.expected()
+    assert counted.logins("umount") == 0
+    is_clean_of(buildout)
+    assert connections(buildout) == []
+    assert counted.logins("prefetch", "--missing") == 1
+
+
+def connections(buildout: Buildout) -> List[str]:
+    """The sockets of connections that a part shares."""
+    directory = Path(socket_path(buildout.settings, "", buildout.developer.uid)).parent
+    return [path.name for path in directory.glob("ssh-*")] if directory.exists() else []
+
+
+def test_where_the_server_allows_one_session_each_logs_in(
+    make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
+) -> None:
+    sshd = make_sshd(sessions=1)
+    counted = Counted(alone(sshd.remote(production.path)), sshd)
+    larger(production)
+    assert counted.logins("mount") == 2
+    larger(production)
+    assert counted.logins("sync", "--yes") == 1
+    works(counted.buildout, production)
+
+
+def test_a_connection_whose_master_was_killed_is_made_anew(
+    sshd: Sshd, alone: Callable[..., Buildout], production: Production
+) -> None:
+    buildout = alone(sshd.remote(production.path))
+    counted = Counted(buildout, sshd)
+    assert counted.logins("mount") == 1
+    (master,) = (pid for pid in processes.marked(buildout.path.parent) if "[mux]" in processes.command(pid))
+    os.kill(master, signal.SIGKILL)
+    until(lambda: buildout.run("status", "-q").returncode == 4, "cow-status says that it is broken", 30)
+    assert connections(buildout) != []
+    assert counted.logins("mount") == 1
+    works(buildout, production)
+
+
+@pytest.mark.parametrize("option", ["-o ControlPath=none", "-S none"])
+def test_who_shares_nothing_logs_in_for_each(
+    option: str, sshd: Sshd, alone: Callable[..., Buildout], production: Production
+) -> None:
+    counted = Counted(alone(sshd.remote(production.path), option), sshd)
+    larger(production)
+    assert counted.logins("mount") == 2
+    works(counted.buildout, production)
+
+
 PROMPT = "'s password: "
 
 
-def test_a_password_is_asked_for_on_the_terminal(
+def test_a_password_is_asked_for_once_on_the_terminal(
     make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production
 ) -> None:
     sshd = make_sshd(passwords=True)
     sshd.revoke_all()
     buildout = alone(sshd.remote(production.path))
     with accounts.password(sshd.account.pw_name) as password:
-        # For the mount, Data.fs.index and Data.fs.
-        answers = [(PROMPT, f"{password}\n")] * 3
-        mounted = buildout.run("mount", tty=True, answers=answers)
+        mounted = buildout.run("mount", tty=True, answers=[(PROMPT, f"{password}\n")])
         assert mounted.returncode == 0, mounted
         assert password not in mounted.stdout
+        assert buildout.read() == production.expected()
+        production.commit(1)
+        for command in (("sync", "--yes"), ("prefetch",)):
+            assert PROMPT not in buildout.run(*command, tty=True).stdout
         assert buildout.read() == production.expected()
         buildout.run("umount", check=True)
     is_clean_of(buildout)
 
 
-def test_a_password_is_asked_for_once_where_ssh_shares_its_connection(
+def test_a_password_is_asked_for_once_where_the_user_shares_the_connection(
     make_sshd: Callable[..., Sshd], alone: Callable[..., Buildout], production: Production, scratch: Path
 ) -> None:
     sshd = make_sshd(passwords=True)
     sshd.revoke_all()
     buildout = alone(sshd.remote(production.path), "-o ControlMaster=auto -o ControlPath=/tmp/cowstorage-%C")
     with accounts.password(sshd.account.pw_name) as password:
-        for command, logins in (("mount", 1), ("sync", 2)):
-            ended = buildout.run(command, tty=True, answers=[(PROMPT, f"{password}\n")])
+        for command, answers in (("mount", [(PROMPT, f"{password}\n")]), ("sync", [])):
+            ended = buildout.run(command, tty=True, answers=answers)
             assert ended.returncode == 0, ended
-            assert sshd.logins() == logins
+            assert sshd.logins() == 1
             assert buildout.read() == production.expected()
             production.commit(1)
         buildout.run("umount", check=True)
