@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
+from cowstorage.production.wire.candidates import Candidates
 from cowstorage.production.wire.framing import Framing
 from cowstorage.production.wire.knowledge import Knowledge
 from cowstorage.production.wire.names import BlobNames
@@ -44,6 +45,7 @@ class Line:
     """sshfs's side, the session, and the server's side.
 
     :param cut: bytes that are received at once, on both ways; 0: all there is.
+    :param fills: whether what the local database knows is fetched before it is read.
     """
 
     def __init__(
@@ -53,12 +55,19 @@ class Line:
         limit: Optional[int] = None,
         cut: int = 0,
         knowledge: Optional[Knowledge] = None,
+        fills: bool = False,
     ):
         self.server = server
         self.store = Store(str(location), limit)
         self.readers = Readers()
         self.session = Session(
-            BlobNames(ROOT.decode()), self.store, self.readers, self._answers_come, self._requests_go, knowledge
+            BlobNames(ROOT.decode()),
+            self.store,
+            self.readers,
+            self._answers_come,
+            self._requests_go,
+            knowledge,
+            candidates=Candidates(str(location), self.store, knowledge) if knowledge and fills else None,
         )
         self._cut = cut
         self._requests = Framing(self.session.looks_at_request)
@@ -86,6 +95,7 @@ class Line:
 
     def send_bytes(self, content: bytes) -> None:
         """sshfs sends bytes."""
+        self.session.has_asked()
         feed(self._requests, content, self._cut, self.session.request, self._requests_go)
 
     def receive_bytes(self, content: bytes) -> None:
@@ -178,6 +188,27 @@ class Line:
                 break
         self.close(handle)
         return content
+
+    # What sshfs does not ask for
+
+    def work_until(self, is_done: Callable[[], bool], what: str) -> None:
+        """Let be done what is done while sshfs asks for nothing, until something is."""
+
+        def works() -> bool:
+            self.session.expire()
+            self.readers.take_results()
+            self.settle()
+            return is_done()
+
+        until(works, what)
+
+    def idle(self) -> None:
+        """Let be done what is done while sshfs asks for nothing, until there is nothing to do."""
+        filling = self.session._filling
+        self.work_until(
+            lambda: not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files),
+            "nothing is to be fetched",
+        )
 
     # The cache
 

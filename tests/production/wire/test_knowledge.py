@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
-from typing import Dict
 
 import pytest
 
-from cowstorage.database import blobs, filestorage
+from cowstorage.database import blobs
 from cowstorage.part import journal
 from cowstorage.production.wire.knowledge import UNKNOWN, Knowledge, Known
-from cowstorage.production.wire.names import bushy_path, oid_of
-from database.blob_site import Site
+from cowstorage.production.wire.names import blob_path, oid_of
 from harness.polling import until
+from production.wire.base import CONTENT, Base
 from production.wire.line import ROOT, Error, Line, path_of
-from production.wire.server import OPEN, READ, STAT, Server
+from production.wire.server import CLOSE, OPEN, READ, STAT, Server
 
 ABSENT = (0x7777).to_bytes(8, "big")
-CONTENT = b"content"
 
 
 def directory_of(oid: bytes) -> str:
     """The directory of an object."""
     return "/".join(f"0x{byte:02x}" for byte in oid)
-
-
-class Base:
-    """A location with the base of a database."""
-
-    def __init__(self, top: Path):
-        site = Site(top)
-        for number in range(5):
-            site.create(number)
-        site.close()
-        self.location = top / "location"
-        (self.location / "base").mkdir(parents=True)
-        for suffix in ("", ".index"):
-            shutil.copy(site.path + suffix, self.location / "base" / f"Data.fs{suffix}")
-        self.blobs: Dict[bytes, bytes] = dict(blobs.references(site.path))
-        self.journal = journal.Journal()
-        self.journal.bases = {"Data.fs": list(filestorage.complete_end(site.path, site.path + ".index"))}
-        self.save()
-
-    def save(self) -> None:
-        """Write the journal."""
-        journal.save(str(self.location), self.journal)
-
-    def knowledge(self) -> Knowledge:
-        """What is known, once it has been read."""
-        knowledge = Knowledge(str(self.location))
-        until(lambda: knowledge._loaded[0] == knowledge._signature(), "the bases have been read")
-        return knowledge
-
-    def files(self) -> Dict[bytes, bytes]:
-        """The files of all BLOBs, by their paths in requests."""
-        return {path_of(bushy_path(directory_of(oid), tid)): CONTENT for oid, tid in self.blobs.items()}
 
 
 @pytest.fixture
@@ -68,7 +33,7 @@ def test_the_files_of_objects_are_known_and_those_that_are_not(base: Base) -> No
     knowledge = base.knowledge()
     for oid, tid in base.blobs.items():
         assert knowledge.of(oid) == Known(tid=tid)
-        assert bushy_path(directory_of(oid), tid) == blobs.path_of(oid, tid, "bushy")
+        assert blob_path(directory_of(oid), tid) == blobs.path_of(oid, tid, "bushy")
     assert knowledge.of(bytes(8)) == UNKNOWN
     assert knowledge.of(ABSENT) == Known(is_absent=True)
 
@@ -138,7 +103,7 @@ def test_a_known_file_is_opened_with_the_question_for_its_directory(base: Base, 
     server = Server(base.files())
     line = Line(tmp_path / "cache", server, knowledge=base.knowledge())
     oid, tid = next(iter(base.blobs.items()))
-    directory, file = path_of(directory_of(oid)), path_of(bushy_path(directory_of(oid), tid))
+    directory, file = path_of(directory_of(oid)), path_of(blob_path(directory_of(oid), tid))
     server.files[directory] = b""
     line.stat(directory)
     assert sorted(server.asked) == sorted([(STAT, directory), (STAT, file), (OPEN, file), (READ, file)])
@@ -146,7 +111,8 @@ def test_a_known_file_is_opened_with_the_question_for_its_directory(base: Base, 
     assert line.stat(file) == len(CONTENT)
     handle = line.open(file)
     assert line.pread(handle, 0, 100) == CONTENT
-    assert server.asked == []
+    # It may be in the cache by then.
+    assert {kind for kind, _ in server.asked} <= {CLOSE}
     line.close(handle)
 
 
@@ -154,7 +120,7 @@ def test_a_file_that_production_has_not_any_more_is_not_there(base: Base, tmp_pa
     server = Server({})
     line = Line(tmp_path / "cache", server, knowledge=base.knowledge())
     oid, tid = next(iter(base.blobs.items()))
-    for path in (directory_of(oid), bushy_path(directory_of(oid), tid)):
+    for path in (directory_of(oid), blob_path(directory_of(oid), tid)):
         with pytest.raises(Error, match="2"):
             line.stat(path_of(path))
 

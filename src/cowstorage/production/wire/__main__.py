@@ -40,6 +40,7 @@ def parse(argv: List[str]) -> Arguments:
 
 def main(argv: List[str]) -> None:
     """Start ssh, then carry between it and sshfs until one of them ends."""
+    from cowstorage.production.wire.candidates import Candidates  # start-up
     from cowstorage.production.wire.exchange import Sends  # start-up
     from cowstorage.production.wire.knowledge import Knowledge  # start-up
     from cowstorage.production.wire.names import BlobNames  # start-up: found by the path below
@@ -64,8 +65,10 @@ def main(argv: List[str]) -> None:
     notes = Notes(arguments.cache, store.writer)
     names, knowledge = BlobNames(arguments.blobs), Knowledge(os.path.dirname(arguments.cache))
 
+    candidates = Candidates(arguments.cache, store, knowledge)
+
     def session(to_client: Sends, to_server: Sends) -> Session:
-        return Session(names, store, readers, to_client, to_server, knowledge, notes)
+        return Session(names, store, readers, to_client, to_server, knowledge, notes, candidates)
 
     relay = Relay(0, 1, server.fileno(), readers, session)
     relay.run()

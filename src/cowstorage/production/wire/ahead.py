@@ -10,8 +10,8 @@ import time
 from typing import Callable, Dict, List, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.completion import PIECE
 from cowstorage.production.wire.fetch import FIRST_WINDOW, LAST_WINDOW, Around, Fetch, Read
+from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 
@@ -78,6 +78,16 @@ class Ahead:
         self._session.send(packets.opening(number, path))
         return fetch
 
+    def has(self, relative: str) -> bool:
+        """Tell whether a file is asked for."""
+        return relative in self._files
+
+    def adopt(self, relative: str, handle: bytes, told: Attributes) -> None:
+        """Take a file that is open already, and that nobody has asked for before."""
+        fetch = self._files[relative] = Fetch(relative)
+        fetch.is_asked, fetch.handle = True, handle
+        self.told(relative, told, packets.attributes(0, told))
+
     def told(self, relative: str, told: Attributes, packet: Buffer) -> None:
         """Take what production told of a file, and the packet that it told it with."""
         fetch = self._files.get(relative)
@@ -101,6 +111,12 @@ class Ahead:
             self._session.answer(packets.made(packets.HANDLE, number, packets.string(fetch.handle)))
             self._go_on(fetch)
         return True
+
+    def pass_by(self, relative: str) -> None:
+        """Close a file that sshfs has from the cache: all of it has come before sshfs has opened it."""
+        self._misses = 0
+        if relative in self._files:
+            self._abandon(self._files[relative])
 
     def opening(self, relative: str) -> None:
         """Remember that sshfs opens a file itself, and will be read ahead of."""

@@ -1,20 +1,20 @@
-"""Read the rest of BLOB files that sshfs has read in part, while sshfs wants nothing.
+"""Read the rest of BLOB files that sshfs has read in part, and files that it has not asked for, while it wants nothing.
 
 sshfs reads a part where the kernel has the other in memory, or where that part is all that somebody wanted.
 """
 
 from __future__ import annotations
 
-from typing import Callable, List
+import time
+from typing import Callable, List, Optional, Tuple
 
 from cowstorage.production.wire import packets
+from cowstorage.production.wire.pace import PIECE, Steady
+from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage, Partial
 from cowstorage.production.wire.store import Store
 
-# Bytes that are asked for at once, as sshfs does.
-PIECE = 32768
-
-# Bytes that are under way at a time: a request of sshfs's waits behind them for 10 ms at 100 Mbit/s.
+# Bytes of rests that are under way at a time: a request of sshfs's waits behind them for 10 ms at 100 Mbit/s.
 WINDOW = 4 * PIECE
 
 # Files at a time, each with a handle of the server's.
@@ -45,16 +45,37 @@ class Completion:
 
     :param ask: makes the id of a request of ours, from what takes the answer.
     :param send: sends a request to the server.
-    :param is_busy: tells whether sshfs waits for the server.
+    :param is_busy: tells whether somebody waits for the server who goes first.
+    :param pace: how much may be under way.
+    :param has_failed: called when the server has answered with less than was asked for.
     """
 
-    def __init__(self, store: Store, ask: Asks, send: Callable[[bytes], None], is_busy: Callable[[], bool]):
+    def __init__(
+        self,
+        store: Store,
+        ask: Asks,
+        send: Callable[[bytes], None],
+        is_busy: Callable[[], bool],
+        pace: Steady,
+        has_failed: Callable[[], None] = lambda: None,
+    ):
         self._store = store
         self._ask = ask
         self._send = send
         self._is_busy = is_busy
+        self._pace = pace
+        self._has_failed = has_failed
         self._rests: List[_Rest] = []
         self._under_way = 0
+
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self._rests)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way."""
+        return self._under_way > 0
 
     def take(self, handle: bytes, partial: Partial, under_way: Coverage) -> bool:
         """Read the rest of a file, unless it is large or there are enough; close the handle when it has come.
@@ -64,43 +85,69 @@ class Completion:
         :returns: whether that will be done.
         """
         come = partial.coverage.length
-        known = any(rest.partial is partial for rest in self._rests)
-        if known or len(self._rests) >= MOST_FILES or partial.size - come > max(SMALL_REST, come):
+        if self.goes_on(partial) or len(self) >= MOST_FILES or partial.size - come > max(SMALL_REST, come):
             return False
-        self._rests.append(_Rest(handle, partial, under_way))
+        self.add(handle, partial, under_way)
         return True
+
+    def add(self, handle: bytes, partial: Partial, under_way: Coverage) -> None:
+        """Read the rest of a file, however large; as ``take``."""
+        self._rests.append(_Rest(handle, partial, under_way))
 
     def goes_on(self, partial: Partial) -> bool:
         """Tell whether the rest of a file is being read."""
         return any(rest.partial is partial for rest in self._rests)
 
+    def uses(self, handle: bytes) -> Optional[str]:
+        """Return the relative path of the file that is read by a handle; ``None`` for a handle that is another's."""
+        return next((rest.partial.relative for rest in self._rests if rest.handle == handle), None)
+
+    def give_up(self, relative: str) -> Optional[Tuple[bytes, Attributes]]:
+        """Leave a file to others: return its handle, and what production told of it; ``None``: it is not one of ours.
+
+        What is under way is kept when it comes.
+        """
+        for rest in self._rests:
+            if rest.partial.relative == relative:
+                self._rests.remove(rest)
+                return rest.handle, Attributes(rest.partial.size, rest.partial.modified, regular=True)
+        return None
+
     def go_on(self) -> None:
-        """Ask for more, when sshfs waits for nothing."""
+        """Ask for more, when nobody waits who goes first."""
         for rest in list(self._rests):
-            while not self._is_busy() and self._under_way < WINDOW and not rest.partial.failed:
+            while not self._is_busy() and self._under_way < self._pace.window and not rest.partial.failed:
                 begin, end = rest.asked.first_gap(rest.partial.size)
                 if begin == end:
                     break
-                self._read(rest, begin, min(end, begin + PIECE))
+                self._read(rest, begin, min(end, begin + self._pace.packet))
             self._finish(rest)
 
     def _read(self, rest: _Rest, begin: int, end: int) -> None:
+        asked = time.monotonic()
+
         def takes(kind: int, packet: memoryview) -> bool:
             self._under_way -= end - begin
-            content = packets.data_if_any(kind, packet)
-            if content and len(content) <= end - begin and not rest.partial.failed:
-                rest.partial.add(begin, content)
-                rest.partial.failed |= not rest.partial.coverage.has(begin, begin + len(content))
-                if len(content) < end - begin:
-                    self._read(rest, begin + len(content), end)
-            else:
-                rest.partial.failed = True
+            self._pace.answered(time.monotonic() - asked)
+            self._take(rest, begin, end, packets.data_if_any(kind, packet))
             self._finish(rest)
             return True
 
         rest.asked.add(begin, end)
         self._under_way += end - begin
         self._send(packets.read(self._ask(takes), rest.handle, begin, end - begin))
+
+    def _take(self, rest: _Rest, begin: int, end: int, content: memoryview) -> None:
+        is_ours, partial, come = rest in self._rests, rest.partial, begin + len(content)
+        if content and come <= end and not partial.failed:
+            partial.add(begin, content)
+            if is_ours:
+                partial.failed |= not partial.coverage.has(begin, come)
+                if come < end:
+                    self._read(rest, come, end)
+        elif is_ours and not partial.failed:
+            partial.failed = True
+            self._has_failed()
 
     def _finish(self, rest: _Rest) -> None:
         """Close a file that is complete, or will never be."""

@@ -34,6 +34,7 @@ class Exchange:
     :param to_client: sends bytes to sshfs; ``to_server`` to the server.
     :ivar is_on: whether more is looked at than what is under way; not with another version of SFTP, nor behind what is
         no packet.
+    :ivar has_begun: whether the server has answered; nothing may be asked before.
     :ivar requests: type → what answers a request of that type, or tells that it is to be passed on.
     """
 
@@ -42,7 +43,7 @@ class Exchange:
         self._to_server = to_server
         self._waiting: Dict[int, Waiting] = {}
         self._newest = self._client_waits = 0
-        self.is_on = True
+        self.is_on, self.has_begun = True, False
         self.requests: Dict[int, Callable[[int, memoryview], bool]] = {packets.INIT: self._check_version}
 
     def looks_at_request(self, kind: int, number: int) -> bool:
@@ -73,6 +74,7 @@ class Exchange:
         """Take an answer of the server's, and pass it on where it is sshfs's."""
         if kind == packets.VERSION and packets.id_of(packet) not in self._waiting:
             self._check_version(packets.id_of(packet), packet)
+            self.has_begun = True
             self._to_client(packet)
             return
         waiting = self._waiting.pop(packets.id_of(packet))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Set
 
-from cowstorage.production.wire.completion import PIECE, Asks
+from cowstorage.production.wire.completion import Asks
+from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, Optional, Set
 
 from cowstorage.production.wire.completion import Completion
+from cowstorage.production.wire.counters import Counters
 from cowstorage.production.wire.handles import Handles, Remote
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage
@@ -19,10 +20,11 @@ NOTHING = memoryview(b"")
 class Keeping:
     """The BLOB files on their way into the cache, by their relative paths."""
 
-    def __init__(self, store: Store, handles: Handles, completion: Completion):
+    def __init__(self, store: Store, handles: Handles, completion: Completion, counters: Counters):
         self._store = store
         self._handles = handles
         self._completion = completion
+        self._counters = counters
         self._told: Dict[str, Attributes] = {}
         # Those for which it is decided whether they are kept.
         self._decided: Set[str] = set()
@@ -44,6 +46,7 @@ class Keeping:
 
         :param begins: whether they may be the first ones.
         """
+        self._counters.from_production += len(content)
         told = self._told.get(relative)
         if begins and told and relative not in self._decided:
             self._decided.add(relative)

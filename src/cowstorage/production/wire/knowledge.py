@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import List, NamedTuple, Optional, Tuple
 
 from cowstorage.database.blob_lookup import BlobLookup
@@ -40,20 +41,38 @@ class Knowledge:
     def __init__(self, location: str):
         self._location = location
         self._worker = Worker()
+        # A lookup moves the position of a file that it reads.
+        self._lock = threading.Lock()
         self._loaded: Tuple[Optional[Signature], List[BlobLookup]] = (None, [])
         self._files: Files = ()
         self._asked: Optional[Signature] = None
         self.of(bytes(8))
 
     def of(self, oid: bytes) -> Known:
-        """Return what is known of an object; nothing while the bases are being read, or in doubt."""
+        """Return what is known of an object; nothing while the bases are being read, or in doubt.
+
+        Any thread may ask; it waits for what another one has asked.
+        """
+        with self._lock:
+            return self._look_up(oid)
+
+    def bases(self) -> Optional[Files]:
+        """Return what tells the bases that are known from others; ``None`` while they are being read, or in doubt."""
+        return self._files if self._current() else None
+
+    def _current(self) -> List[BlobLookup]:
+        """Return what to look up in; none where the bases are to be read, which begins, or in doubt."""
         signature = self._signature()
         loaded, lookups = self._loaded
-        if signature is None or signature != loaded:
-            if signature is not None and signature != self._asked:
-                self._asked = signature
-                self._worker.give(lambda: self._load(signature))
-            return UNKNOWN
+        if signature is not None and signature == loaded:
+            return lookups
+        if signature is not None and signature != self._asked:
+            self._asked = signature
+            self._worker.give(lambda: self._load(signature))
+        return []
+
+    def _look_up(self, oid: bytes) -> Known:
+        lookups = self._current()
         missing = 0
         for lookup in lookups:
             try:

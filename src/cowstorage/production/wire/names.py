@@ -12,6 +12,8 @@ BUSHY = rf"(?:{BYTE}/){{8}}"
 LAWN = r"0x(?:[0-9a-f]{2}){1,8}/"
 BLOB_FILE = r"0x(?:[0-9a-f]{2}){1,8}\.blob"
 
+_is_object = re.compile(f"(?:{BYTE}/){{7}}{BYTE}|{LAWN[:-1]}").fullmatch
+
 
 def directory_in_requests(remote_path: str, blob_storage: str) -> str:
     """Return what the paths of BLOB files begin with in sshfs's requests, as ``sshfs.c``'s add_path makes them.
@@ -62,7 +64,23 @@ def oid_of(directory: str) -> Optional[bytes]:
     return bytes(int(part, 16) for part in parts) if len(parts) == 8 else None
 
 
-def bushy_path(directory: str, tid: bytes) -> str:
-    """Return the path of an object's BLOB file in the bushy layout, as ZODB.utils.tid_repr writes the tid."""
-    digits = tid.hex().lstrip("0") or "0"
-    return f"{directory}/0x{digits.zfill(len(digits) + len(digits) % 2)}.blob"
+def object_of(directory: str) -> Optional[int]:
+    """Return the oid of the directory that holds an object's BLOB files, in either layout; ``None`` for any other."""
+    return int(re.sub("0x|/", "", directory), 16) if _is_object(directory) else None
+
+
+def directory_of(oid: int, beside: str) -> str:
+    """Return the directory of an object's BLOB files in the layout that the one of another object is of."""
+    if "/" in beside:
+        return "/".join(f"0x{byte:02x}" for byte in oid.to_bytes(8, "big"))
+    return f"0x{_digits(oid)}"
+
+
+def blob_path(directory: str, tid: bytes) -> str:
+    """Return the path of an object's BLOB file below the directory, as ZODB.utils.tid_repr writes the tid."""
+    return f"{directory}/0x{_digits(int.from_bytes(tid, 'big'))}.blob"
+
+
+def _digits(number: int) -> str:
+    """Return the hex digits of whole bytes, at least one."""
+    return number.to_bytes(max(1, (number.bit_length() + 7) // 8), "big").hex()

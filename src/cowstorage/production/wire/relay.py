@@ -21,9 +21,6 @@ FULL = 1 << 20
 # Bytes of requests that are received at once: 200 of sshfs's, whose answers are all kept when sshfs does not read.
 REQUESTS = 1 << 13
 
-# Milliseconds between two looks at what is due.
-TICK = 1000
-
 # Pieces that are written at once, limits.h, IOV_MAX.
 MOST_PIECES = 1024
 
@@ -91,7 +88,7 @@ class Relay:
         self._to_server = Output(server)
         os.set_blocking(client, False)
         self.session = make_session(self._to_client.send, self._to_server.send)
-        self._is_due = False
+        self._due: Optional[float] = None
         self._requests = Framing(self.session.looks_at_request)
         self._answers = Framing(self.session.looks_at_answer, after_rubbish=True)
 
@@ -99,7 +96,7 @@ class Relay:
         """Carry until one side has ended, and what it sent before has been written."""
         try:
             while self._carry():
-                self._is_due = self.session.expire()
+                self._due = self.session.expire()
             # The server's last words; sshfs reads all the time.
             os.set_blocking(self._to_client.descriptor, True)
             self._to_client.flush()
@@ -119,7 +116,7 @@ class Relay:
         for output in (self._to_client, self._to_server):
             if output.waiting:
                 wanted[output.descriptor] = wanted.get(output.descriptor, 0) | select.POLLOUT
-        happened = _poll(wanted, TICK if self._is_due else None)
+        happened = _poll(wanted, self._due)
         self._flush()
         if self._readers.wakes in happened:
             self._readers.take_results()
@@ -142,6 +139,7 @@ class Relay:
         count = _received(self._client, self._requests.space[:REQUESTS])
         if count is None:
             return True
+        self.session.has_asked()
         for piece in self._requests.received(count):
             if piece.kind:
                 self.session.request(piece.kind, piece.content)
@@ -165,12 +163,12 @@ class Relay:
         return count > 0
 
 
-def _poll(wanted: Dict[int, int], milliseconds: Optional[int]) -> Dict[int, int]:
-    """Return what has happened to each descriptor, of what is wanted of it; waits until something has."""
+def _poll(wanted: Dict[int, int], seconds: Optional[float]) -> Dict[int, int]:
+    """Return what has happened to each descriptor, of what is wanted of it; waits until something has, or so long."""
     poll = select.poll()
     for descriptor, events in wanted.items():
         poll.register(descriptor, events)
-    return dict(poll.poll(milliseconds))
+    return dict(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def _received(descriptor: int, space: memoryview) -> Optional[int]:

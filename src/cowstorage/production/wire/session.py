@@ -12,20 +12,26 @@ from typing import Optional
 
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.ahead import Ahead
-from cowstorage.production.wire.completion import Completion
+from cowstorage.production.wire.candidates import Candidates
+from cowstorage.production.wire.completion import WINDOW, Completion
+from cowstorage.production.wire.counters import Counters
 from cowstorage.production.wire.exchange import Exchange, Sends
 from cowstorage.production.wire.fetch import Around, Read
-from cowstorage.production.wire.handles import Handles, Local, Remote
+from cowstorage.production.wire.filling import Around as FillingAround
+from cowstorage.production.wire.filling import Filling
+from cowstorage.production.wire.handles import Handles
 from cowstorage.production.wire.keeping import Keeping
 from cowstorage.production.wire.knowledge import UNKNOWN, Knowledge
-from cowstorage.production.wire.names import BlobNames, bushy_path, oid_of
+from cowstorage.production.wire.names import BlobNames, blob_path, oid_of
 from cowstorage.production.wire.notes import Notes
+from cowstorage.production.wire.pace import Steady
 from cowstorage.production.wire.packets import Attributes
+from cowstorage.production.wire.reads import Reads
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
 
-# Bytes of a file in one answer of ours; sshfs asks for 64 kB at most.
-MOST_DATA = 1 << 17
+# Seconds between two looks whether a file that was opened ahead is wanted.
+TICK = 1.0
 
 
 class Session(Exchange):
@@ -34,6 +40,7 @@ class Session(Exchange):
     :param to_client: sends bytes to sshfs; ``to_server`` to the server.
     :param knowledge: what the local database tells; ``None`` where there is none.
     :param notes: where it is noted what is read; ``None``: nowhere.
+    :param candidates: what is worth fetching before it is read; ``None``: nothing.
     """
 
     def __init__(
@@ -45,16 +52,19 @@ class Session(Exchange):
         to_server: Sends,
         knowledge: Optional[Knowledge] = None,
         notes: Optional[Notes] = None,
+        candidates: Optional[Candidates] = None,
+        counters: Optional[Counters] = None,
     ):
         super().__init__(to_client, to_server)
+        self.counters = counters or Counters()
         self._names = names
         self._store = store
         self._readers = readers
         self._knowledge = knowledge
         self._notes = notes
         self._handles = Handles()
-        self._completion = Completion(store, self._ask, to_server, lambda: self.is_busy)
-        self._keeping = Keeping(store, self._handles, self._completion)
+        self._completion = Completion(store, self._ask, to_server, lambda: self.is_busy, Steady(WINDOW))
+        self._keeping = Keeping(store, self._handles, self._completion, self.counters)
         around = Around(
             ask=self._ask,
             send=to_server,
@@ -67,6 +77,21 @@ class Session(Exchange):
             pass_on=self._pass_on,
         )
         self._ahead = Ahead(names.path, around)
+        self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
+        self._filling = Filling(
+            candidates,
+            store,
+            readers,
+            self.counters,
+            FillingAround(
+                ask=self._ask,
+                send=to_server,
+                path=names.path,
+                is_busy=self._is_in_use,
+                is_open=lambda relative: self._handles.is_open(relative) or self._ahead.has(relative),
+                believes=self._believes,
+            ),
+        )
         self.requests.update(
             {
                 packets.OPEN: self._open,
@@ -83,8 +108,17 @@ class Session(Exchange):
         """Whether sshfs waits for the server, as far as is known."""
         return self._client_waits > 0 or self._ahead.is_busy
 
+    def _is_in_use(self) -> bool:
+        """Tell whether sshfs waits for the server, or will not have what nobody waits for."""
+        return not (self.is_on and self.has_begun) or self.is_busy or self._completion.is_busy
+
+    def has_asked(self) -> None:
+        """Take note that sshfs has sent something."""
+        self._filling.interrupt()
+
     def has_answered(self) -> None:
         self._completion.go_on()
+        self._filling.go_on()
 
     # BLOB files: requests
 
@@ -97,6 +131,7 @@ class Session(Exchange):
             os.close(cached.descriptor)
             self._to_client(packets.attributes(number, cached.attributes))
             return True
+        self._take_over(relative)
         if self._ahead.stat(relative, number):
             return True
         self._await(number, partial(self._told_of, relative))
@@ -121,7 +156,9 @@ class Session(Exchange):
         if known.tid:
             # Behind the question that sshfs waits for.
             self._to_server(packet)
-            self._ahead.begin(bushy_path(directory, known.tid))
+            relative = blob_path(directory, known.tid)
+            self._take_over(relative)
+            self._ahead.begin(relative)
         return known.tid is not None
 
     def _open(self, number: int, packet: memoryview) -> bool:
@@ -131,22 +168,37 @@ class Session(Exchange):
             return False
         if self._notes:
             self._notes.add(relative)
+        self.counters.reads += 1
+        self._filling.has_read(relative)
         cached = self._store.find(relative)
         if cached:
+            self.counters.hits += 1
+            self._ahead.pass_by(relative)
             self._to_client(packets.made(packets.HANDLE, number, packets.string(self._handles.add(cached))))
             return True
+        self._take_over(relative)
         if self._ahead.open(relative, number):
             return True
         self._ahead.opening(relative)
         self._await(number, partial(self._opened, relative))
         return False
 
+    def _take_over(self, relative: str) -> None:
+        """Let sshfs have a file that was being fetched before it has asked for it."""
+        taken = self._filling.give_up(relative)
+        if taken is None:
+            return
+        handle, told = taken
+        self._handles.add_remote(handle, relative)
+        self._keeping.tell(relative, told)
+        self._ahead.adopt(relative, handle, told)
+
     def _read(self, number: int, packet: memoryview) -> bool:
         handle, behind = packets.text(packet)
         read = Read(number, *packets.range_of(packet, behind))
         local = self._handles.local.get(handle)
         if local:
-            self._read_local(local, read)
+            self._reads.local(local, read)
             return True
         remote = self._handles.remote.get(handle)
         if remote is None:
@@ -154,7 +206,7 @@ class Session(Exchange):
         if self._ahead.read(handle, remote.relative, read):
             return True
         if self.is_on:
-            self._await(number, partial(self._has_read, remote, read))
+            self._await(number, partial(self._reads.come, remote, read))
         return False
 
     def _fstat(self, number: int, packet: memoryview) -> bool:
@@ -186,34 +238,13 @@ class Session(Exchange):
     def _pass_on(self, handle: bytes, read: Read) -> None:
         remote = self._handles.remote.get(handle)
         if remote:
-            self._await(read.number, partial(self._has_read, remote, read))
+            self._await(read.number, partial(self._reads.come, remote, read))
         self._to_server(packets.read(read.number, handle, read.offset, read.length))
 
-    def expire(self) -> bool:
-        """Do what is due, and tell whether more may be in a second."""
-        return self._ahead.expire()
-
-    # BLOB files: answers of ours
-
-    def _read_local(self, local: Local, read: Read) -> None:
-        number, offset = read.number, read.offset
-        wanted = min(read.length, MOST_DATA, local.size - offset)
-        if wanted <= 0:
-            self._to_client(packets.status(number, packets.EOF))
-            return
-        content = local.read_now(offset, wanted)
-        if content is not None:
-            self._to_client(packets.data(number, content))
-            return
-
-        def take(content: Optional[bytes]) -> None:
-            local.reading -= 1
-            local.settle()
-            failed = packets.status(number, packets.FAILURE, b"the BLOB cache can't be read")
-            self._to_client(failed if content is None else packets.data(number, content))
-
-        local.reading += 1
-        self._readers.ask(partial(local.read, offset, wanted), take)
+    def expire(self) -> Optional[float]:
+        """Do what is due, and return in how many seconds more may be; ``None``: not before something comes."""
+        self._filling.go_on()
+        return TICK if self._ahead.expire() else self._filling.due
 
     # BLOB files: answers of production's
 
@@ -235,64 +266,20 @@ class Session(Exchange):
         return False
 
     def _note_opened(self, handle: bytes, relative: str) -> bool:
-        if self._handles.add_remote(handle, relative):
-            return True
-        # Whose bytes come by it, can't be told.
-        for doubtful in (relative, self._handles.remote[handle].relative):
+        return self._believes(handle, relative) and self._handles.add_remote(handle, relative)
+
+    def _believes(self, handle: bytes, relative: str) -> bool:
+        """Tell whether a handle of the server's can be that of a file; else whose bytes come by it, can't be told."""
+        remote = self._handles.remote.get(handle)
+        users = (remote.relative if remote else None, self._completion.uses(handle), self._filling.uses(handle))
+        others = [other for other in users if other not in (None, relative)]
+        for doubtful in (relative, *others) if others else ():
             self._keeping.doubt(doubtful)
-        self.turn_off()
-        return False
+            self.turn_off()
+        return not others
 
     def _note_closed(self, handle: bytes, relative: str) -> None:
         remote = self._handles.remote.get(handle)
         if remote:
             self._handles.remove_remote(remote)
         self._keeping.let_go(relative)
-
-    def _has_read(self, remote: Remote, read: Read, kind: int, packet: memoryview) -> bool:
-        """Keep what has come for a READ of sshfs's; what is missing inside of the file is asked for.
-
-        A short answer is right in SFTP, but to sshfs, and to the kernel, it is the end of the file.
-        """
-        told = self._keeping.told(remote.relative)
-        if told is None:
-            return False
-        wanted = min(read.length, told.size - read.offset)
-        if wanted <= 0:
-            return False
-        if kind == packets.DATA:
-            content = packets.data_of(packet)
-            if len(content) >= wanted:
-                self._keeping.keep(remote.relative, read.offset, content)
-                return False
-            if read.length <= MOST_DATA:
-                self._ask_for_rest(remote, read._replace(length=wanted), bytes(content))
-                return True
-        elif kind != packets.STATUS or packets.number(packet, packets.HEADER.size) != packets.EOF:
-            return False
-        self._is_shorter(remote, read)
-        return True
-
-    def _ask_for_rest(self, remote: Remote, read: Read, have: bytes) -> None:
-        def takes(kind: int, packet: memoryview) -> bool:
-            content = packets.data_if_any(kind, packet)
-            if not content or len(have) + len(content) > read.length:
-                self._is_shorter(remote, read)
-            elif len(have) + len(content) < read.length:
-                self._ask_for_rest(remote, read, have + bytes(content))
-            else:
-                whole = have + bytes(content)
-                self._keeping.keep(remote.relative, read.offset, memoryview(whole))
-                self._to_client(packets.data(read.number, whole))
-            return True
-
-        if have:
-            rest = (remote.handle, read.offset + len(have), read.length - len(have))
-            self._to_server(packets.read(self._ask(takes), *rest))
-        else:
-            self._is_shorter(remote, read)
-
-    def _is_shorter(self, remote: Remote, read: Read) -> None:
-        """Answer with an error: production has less of the file than it told, and never the end where it is not."""
-        self._keeping.doubt(remote.relative)
-        self._to_client(packets.status(read.number, packets.FAILURE, b"the file is shorter than it was"))

@@ -49,6 +49,13 @@ class Cached(NamedTuple):
         return Attributes(self.size, self.modified, regular=True)
 
 
+class Spare(NamedTuple):
+    """What is to be left free besides: bytes of ``room`` on the disk, and one of so many parts of the limit."""
+
+    room: int
+    part: int
+
+
 class Store:
     """The BLOB cache of a part.
 
@@ -87,17 +94,37 @@ class Store:
         """Tell whether the cache has a directory of objects, so that production had it, with a BLOB in it."""
         return os.path.isdir(os.path.join(self._blobs, relative))
 
-    def begin(self, relative: str, told: Attributes) -> Optional[Partial]:
+    def has(self, relative: str) -> bool:
+        """Tell whether the cache has a BLOB file, or will have it in a moment."""
+        return relative in self._unsettled or os.path.exists(os.path.join(self._blobs, relative))
+
+    def has_revision(self, directory: str) -> bool:
+        """Tell whether the cache has any BLOB file of an object.
+
+        :param directory: the object's, below the BLOB directory.
+        """
+        try:
+            return any(name.endswith(".blob") for name in os.listdir(os.path.join(self._blobs, directory)))
+        except OSError:
+            return False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the disk is slower than the line."""
+        return self.writer.waiting > WAITING // 4
+
+    def begin(self, relative: str, told: Attributes, spare: Optional[Spare] = None) -> Optional[Partial]:
         """Return the file that takes the pieces of a BLOB; ``None`` where there is no room for it.
 
         :param told: what production told of it.
+        :param spare: what it must leave free.
         """
         coming = self.partials.get(relative)
         if coming:
             return coming
         if relative in self._refused:
             return None
-        if not told.regular or len(self.partials) >= MOST_PARTIALS or not self._has_room(told.size):
+        if not told.regular or len(self.partials) >= MOST_PARTIALS or not self._has_room(told.size, spare):
             return None
         self._number += 1
         path = os.path.join(self._coming, f"{os.getpid()}-{self._number}")
@@ -175,13 +202,15 @@ class Store:
             os.rename(new, os.path.join(self._blobs, LAYOUT_MARKER))
         return (found or wanted) == wanted
 
-    def _has_room(self, size: int) -> bool:
+    def _has_room(self, size: int, spare: Optional[Spare]) -> bool:
+        needed = self._reserved + size
         if self._limit is not None:
             self._count()
-            if self._counted is None or self._counted + self._reserved + size > self._limit:
+            limit = self._limit - (self._limit // spare.part if spare else 0)
+            if self._counted is None or self._counted + needed > limit:
                 return False
         try:
-            return free_bytes(self._coming) - self._reserved - size >= RESERVE
+            return free_bytes(self._coming) - needed >= RESERVE + (spare.room if spare else 0)
         except OSError:
             return False
 

@@ -30,9 +30,14 @@ class Worker:
         """Have a job done."""
         self._jobs.put(job)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be done."""
+        return self._given - self._done
+
     def offer(self, job: Job, size: int) -> bool:
         """Have a job done that keeps ``size`` bytes until then; return whether there was room for it."""
-        if self._given - self._done + size > self._most:
+        if self.waiting + size > self._most:
             return False
         self._given += size
 
