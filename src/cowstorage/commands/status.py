@@ -72,12 +72,13 @@ def is_unprepared(context: Context, seen: Survey) -> bool:
 def collect(context: Context, seen: Survey, state: str, unprepared: bool) -> Dict[str, Any]:
     """Return everything as plain data: sizes in bytes, times in unix seconds."""
     from cowstorage.actions import local_changes  # start-up
-    from cowstorage.part import blob_cache  # start-up
+    from cowstorage.part import blob_cache, counters  # start-up
 
     journal, settings = context.journal, context.settings
     made = journal.mounted or {}
     changes = local_changes.changes(context)
     upper = local_changes.changed_blobs(context)
+    came = counters.saved(blob_cache.cache_directory(settings))
     return {
         "part": settings.part,
         "state": state,
@@ -123,6 +124,7 @@ def collect(context: Context, seen: Survey, state: str, unprepared: bool) -> Dic
             },
         },
         "cache": blob_cache.held(settings, local_changes.COUNT_SECONDS)._asdict(),
+        "read_through": came.as_data() if came and came.reads else None,
         "savepoints": sorted(journal.savepoints),
         "hidden": made.get("hidden", []),
         "found": settings.found,
@@ -146,7 +148,7 @@ def rows(context: Context, data: Dict[str, Any]) -> List[Tuple[str, str]]:
     lines += [("fetched", base_text(name, base, context.output.verbose)) for name, base in data["base"].items()]
     lines += local_rows(data["local"])
     lines += production_rows(data["production"])
-    lines += cache_rows(data["cache"])
+    lines += cache_rows(data["cache"]) + read_rows(data["read_through"])
     if data["savepoints"]:
         lines.append(("savepoints", ", ".join(data["savepoints"])))
     if data["hidden"]:
@@ -203,6 +205,13 @@ def cache_rows(cache: Dict[str, Any]) -> List[Tuple[str, str]]:
 
     held = Held(**cache)
     return [("BLOB cache", str(held))] if held.files or held.read else []
+
+
+def read_rows(counted: Optional[Dict[str, int]]) -> List[Tuple[str, str]]:
+    """Return the row that tells where BLOBs came from that were read over sshfs; none where none was."""
+    from cowstorage.part import counters  # start-up
+
+    return [("read over sshfs", str(counters.of_data(counted)))] if counted else []
 
 
 def production_rows(production: Optional[Dict[str, Any]]) -> List[Tuple[str, str]]:

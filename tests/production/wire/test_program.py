@@ -14,6 +14,7 @@ from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
+from cowstorage.part.counters import saved
 from cowstorage.production.wire import __main__ as program
 from harness.polling import until
 from harness.sshd import SFTP_SERVERS
@@ -277,6 +278,9 @@ def test_what_was_read_last_is_in_the_cache_when_sshfs_has_ended(wire: Wire) -> 
     wire.socket.close()
     wire.process.wait(30)
     assert (wire.cache / "blobstorage" / relative).read_bytes() == content
+    counted = saved(str(wire.cache))
+    assert counted is not None
+    assert (counted.reads, counted.hits, counted.from_production) == (1, 0, len(content))
 
 
 @pytest.mark.parametrize("banner", ["", "Welcome to this machine.\n"])

@@ -41,6 +41,7 @@ def parse(argv: List[str]) -> Arguments:
 def main(argv: List[str]) -> None:
     """Start ssh, then carry between it and sshfs until one of them ends."""
     from cowstorage.production.wire.candidates import Candidates  # start-up
+    from cowstorage.production.wire.counting import Counting  # start-up
     from cowstorage.production.wire.exchange import Sends  # start-up
     from cowstorage.production.wire.knowledge import Knowledge  # start-up
     from cowstorage.production.wire.names import BlobNames  # start-up: found by the path below
@@ -65,16 +66,18 @@ def main(argv: List[str]) -> None:
     notes = Notes(arguments.cache, store.writer)
     names, knowledge = BlobNames(arguments.blobs), Knowledge(os.path.dirname(arguments.cache))
 
+    counting = Counting(arguments.cache, store.writer)
     candidates = Candidates(arguments.cache, store, knowledge)
 
     def session(to_client: Sends, to_server: Sends) -> Session:
-        return Session(names, store, readers, to_client, to_server, knowledge, notes, candidates)
+        return Session(names, store, readers, to_client, to_server, knowledge, notes, candidates, counting)
 
     relay = Relay(0, 1, server.fileno(), readers, session)
     relay.run()
     for descriptor in (0, 1):
         os.close(descriptor)
     server.close()
+    counting.save()
     store.finish(SETTLING_SECONDS)
 
 

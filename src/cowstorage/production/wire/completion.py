@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Callable, List, Optional, Tuple
 
+from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.pace import PIECE, Steady
 from cowstorage.production.wire.packets import Attributes
@@ -57,9 +58,11 @@ class Completion:
         send: Callable[[bytes], None],
         is_busy: Callable[[], bool],
         pace: Steady,
+        counters: Counters,
         has_failed: Callable[[], None] = lambda: None,
     ):
         self._store = store
+        self._counters = counters
         self._ask = ask
         self._send = send
         self._is_busy = is_busy
@@ -138,6 +141,7 @@ class Completion:
         self._send(packets.read(self._ask(takes), rest.handle, begin, end - begin))
 
     def _take(self, rest: _Rest, begin: int, end: int, content: memoryview) -> None:
+        self._counters.beforehand += len(content)
         is_ours, partial, come = rest in self._rests, rest.partial, begin + len(content)
         if content and come <= end and not partial.failed:
             partial.add(begin, content)

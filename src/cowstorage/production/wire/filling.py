@@ -9,10 +9,10 @@ import time
 from collections import deque
 from typing import Callable, Deque, Dict, NamedTuple, Optional, Tuple
 
+from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.candidates import Candidate, Candidates, Found
 from cowstorage.production.wire.completion import SMALL_REST, Asks, Completion
-from cowstorage.production.wire.counters import Counters
 from cowstorage.production.wire.pace import Careful
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage
@@ -86,7 +86,9 @@ class Filling:
         self._counters = counters
         self._session = around
         self._pace = Careful()
-        self._files = Completion(store, around.ask, around.send, self._is_held_up, self._pace, self._note_error)
+        self._files = Completion(
+            store, around.ask, around.send, self._is_held_up, self._pace, counters, self._note_error
+        )
         self._opening: Dict[str, _Opening] = {}
         self._queue: Deque[Candidate] = deque()
         self._is_looking = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, Optional, Set
 
+from cowstorage.part.counters import Counters
 from cowstorage.production.wire.completion import Completion
-from cowstorage.production.wire.counters import Counters
 from cowstorage.production.wire.handles import Handles, Remote
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage

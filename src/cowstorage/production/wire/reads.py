@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Optional
 
+from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.completion import Asks
-from cowstorage.production.wire.counters import Counters
 from cowstorage.production.wire.exchange import Sends
 from cowstorage.production.wire.fetch import Read
 from cowstorage.production.wire.handles import Local, Remote

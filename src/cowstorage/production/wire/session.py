@@ -10,11 +10,12 @@ import os
 from functools import partial
 from typing import Optional
 
+from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.ahead import Ahead
 from cowstorage.production.wire.candidates import Candidates
 from cowstorage.production.wire.completion import WINDOW, Completion
-from cowstorage.production.wire.counters import Counters
+from cowstorage.production.wire.counting import Counting
 from cowstorage.production.wire.exchange import Exchange, Sends
 from cowstorage.production.wire.fetch import Around, Read
 from cowstorage.production.wire.filling import Around as FillingAround
@@ -41,6 +42,7 @@ class Session(Exchange):
     :param knowledge: what the local database tells; ``None`` where there is none.
     :param notes: where it is noted what is read; ``None``: nowhere.
     :param candidates: what is worth fetching before it is read; ``None``: nothing.
+    :param counting: where it is counted what is read; ``None``: nowhere that anybody sees.
     """
 
     def __init__(
@@ -53,17 +55,18 @@ class Session(Exchange):
         knowledge: Optional[Knowledge] = None,
         notes: Optional[Notes] = None,
         candidates: Optional[Candidates] = None,
-        counters: Optional[Counters] = None,
+        counting: Optional[Counting] = None,
     ):
         super().__init__(to_client, to_server)
-        self.counters = counters or Counters()
+        self._counting = counting
+        self.counters = counting.counters if counting else Counters()
         self._names = names
         self._store = store
         self._readers = readers
         self._knowledge = knowledge
         self._notes = notes
         self._handles = Handles()
-        self._completion = Completion(store, self._ask, to_server, lambda: self.is_busy, Steady(WINDOW))
+        self._completion = Completion(store, self._ask, to_server, lambda: self.is_busy, Steady(WINDOW), self.counters)
         self._keeping = Keeping(store, self._handles, self._completion, self.counters)
         around = Around(
             ask=self._ask,
@@ -244,7 +247,9 @@ class Session(Exchange):
     def expire(self) -> Optional[float]:
         """Do what is due, and return in how many seconds more may be; ``None``: not before something comes."""
         self._filling.go_on()
-        return TICK if self._ahead.expire() else self._filling.due
+        counting = self._counting.expire() if self._counting else None
+        dues = (TICK if self._ahead.expire() else None, self._filling.due, counting)
+        return min((due for due in dues if due is not None), default=None)
 
     # BLOB files: answers of production's
 
