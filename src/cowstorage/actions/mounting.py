@@ -13,12 +13,13 @@ from cowstorage.actions.context import Context
 from cowstorage.actions.layers import layer_of_part
 from cowstorage.actions.plan import Plan, Step
 from cowstorage.errors import CommandFailed, CowStorageError, InUse, RemoteUnusable
-from cowstorage.part import blob_cache
+from cowstorage.part import blob_cache, eviction
 from cowstorage.part.settings import Settings, to_script
 from cowstorage.production.filesystems.base import FileSystem
 from cowstorage.production.look import Production
 from cowstorage.system import mounts, refusals, whereabouts
 from cowstorage.system.mounts import Mount
+from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Command
 from cowstorage.system.time_limits import within
 from cowstorage.union import copy_up, kinds, trial
@@ -159,6 +160,8 @@ def mount_unions(context: Context, union: Union, production: Production) -> Iter
     for storage in merged_storages(context.settings):
         layer = layer_of_part(context, storage, union)
         is_blobs = storage == "blobstorage"
+        if is_blobs and eviction.is_full(context.settings) and not blob_cache.suffices(context.settings, bases):
+            yield Step("Drop the BLOBs that were read least recently", action=partial(_make_room, context))
         if is_blobs:
             yield Step(f"Look at {layer.upper}", action=partial(_prepare_upper, context, union, layer))
         yield Step(
@@ -182,6 +185,15 @@ def mount_commands(context: Context, union: Union, layer: Layer) -> Tuple[Comman
     mounted = union.mount(layer, context.host)
     by_root = union.needs_root or context.host.euid == 0
     return (mounted, without_links(layer)) if by_root else (mounted,)
+
+
+def _make_room(context: Context) -> None:
+    dropped = eviction.make_room(context.settings)
+    if dropped.files:
+        context.output.say(
+            f"Dropped {counted(dropped.files, 'BLOB')} read least recently, {human_size(dropped.size)}, since "
+            "cache-size allows no more."
+        )
 
 
 def _prepare_upper(context: Context, union: Union, layer: Layer) -> None:

@@ -93,7 +93,7 @@ OPTIONS = (
         "``var/cow-storage``, named after the part",
         "the part's own state: lock, journal, work directories, savepoints, BLOB cache",
     ),
-    Option("cache-size", "no limit", "how much the BLOB cache may hold, such as ``20G``; the newest BLOBs stay"),
+    Option("cache-size", "no limit", "how much the BLOB cache may hold, such as ``20G``; what was read last stays"),
     Option(
         "read-through",
         "``yes``",

@@ -157,31 +157,33 @@ def held(settings: Settings, seconds: float) -> Held:
 
 
 class Sizes:
-    """The tids and sizes of many BLOBs, in 16 bytes of memory for each."""
+    """The ages and sizes of many BLOBs, in 16 bytes of memory for each.
+
+    An age is 16 hex digits, a tid or a time; the higher one is newer.
+    """
 
     def __init__(self) -> None:
-        self._tids = array("Q")
+        self._ages = array("Q")
         self._sizes = array("Q")
 
-    def add(self, tid: str, size: int) -> None:
+    def add(self, age: str, size: int) -> None:
         """Add a BLOB.
 
-        :param tid: 16 hex digits.
         :param size: bytes.
         """
-        self._tids.append(int(tid, 16))
+        self._ages.append(int(age, 16))
         self._sizes.append(size)
 
     def oldest_within(self, limit: int) -> str:
-        """Return the oldest tid from which on the BLOBs together have no more than ``limit`` bytes.
+        """Return the oldest age from which on the BLOBs together have no more than ``limit`` bytes.
 
         :returns: 16 hex digits; zeros when all BLOBs are within the limit.
         """
         left = limit
-        for number in sorted(range(len(self._tids)), key=self._tids.__getitem__, reverse=True):
+        for number in sorted(range(len(self._ages)), key=self._ages.__getitem__, reverse=True):
             left -= self._sizes[number]
             if left < 0:
-                return f"{self._tids[number] + 1:016x}"
+                return f"{self._ages[number] + 1:016x}"
         return "0" * 16
 
 

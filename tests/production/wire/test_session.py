@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Dict, List
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowstorage.database.blobs import layout
+from cowstorage.part.eviction import FULL
 from cowstorage.production.wire import completion
 from cowstorage.production.wire import store as store_module
 from cowstorage.production.wire.packets import Attributes
@@ -367,6 +369,51 @@ def test_the_limit_of_the_cache_holds(tmp_path: Path) -> None:
     assert more.read(PATH) == CONTENT[:70_000]
     more.quiet()
     assert len(in_cache(tmp_path)) == 4
+
+
+def test_what_finds_no_room_has_some_made(tmp_path: Path) -> None:
+    full = tmp_path / FULL
+    files = {path_of(f"0x{number:02x}/0x03f1.blob"): bytes([number]) * 70_000 for number in range(1, 9)}
+    line = Line(tmp_path, Server(files), limit=150_000)
+    until(lambda: line.store._counted is not None, "what is there is counted")
+    names = list(files)
+    for path in names[:2]:
+        line.read(path)
+        assert not full.exists()
+    line.read(names[2])
+    until(full.exists, "no room is noted")
+    until(lambda: len(in_cache(tmp_path)) == 2, "the others are in the cache")
+    # As it is made when the unions are laid.
+    full.unlink()
+    os.unlink(tmp_path / "blobstorage" / "0x01" / "0x03f1.blob")
+    line.read(names[3])
+    line.read(names[4])
+    until(lambda: line.store._counted == 70_000, "what is there is counted anew")
+    line.read(names[5])
+    until(lambda: len(in_cache(tmp_path)) == 2, "there is room again")
+    assert not full.exists()
+
+
+def test_what_is_larger_than_the_cache_has_no_room_made(tmp_path: Path) -> None:
+    line = Line(tmp_path, Server({PATH: CONTENT}), limit=1000)
+    until(lambda: line.store._counted is not None, "what is there is counted")
+    line.read(PATH)
+    line.quiet()
+    assert not (tmp_path / FULL).exists()
+
+
+def test_when_a_file_was_read_last_is_known(tmp_path: Path) -> None:
+    line = Line(tmp_path, Server({PATH: CONTENT}))
+    begun = time.time()
+    line.read(PATH)
+    until(lambda: in_cache(tmp_path) == {BLOB: CONTENT}, "it is in the cache")
+    cached = tmp_path / "blobstorage" / BLOB
+    assert cached.stat().st_atime >= int(begun)
+    os.utime(cached, (1_700_000_000, TIME))
+    line.stat(PATH)
+    assert line.read(PATH) == CONTENT
+    assert cached.stat().st_atime >= int(begun)
+    assert cached.stat().st_mtime == TIME
 
 
 def test_what_a_killed_one_left_is_deleted_and_what_another_writes_is_not(tmp_path: Path) -> None:

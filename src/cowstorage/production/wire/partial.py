@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
+import time
 from typing import Callable, List, Tuple
 
 from cowstorage.production.wire.threads import Worker
@@ -107,7 +108,7 @@ class Partial:
             with contextlib.suppress(OSError):
                 if not self.failed:
                     os.ftruncate(self._descriptor, self.size)
-                    os.utime(self._descriptor, (self.modified, self.modified))
+                    os.utime(self._descriptor, (time.time(), self.modified))
                     os.fchmod(self._descriptor, 0o400)
                     os.close(self._descriptor)
                     then(self)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Dict, NamedTuple, Optional, Set
 
 from cowstorage.database.blobs import LAYOUT_MARKER, layout
+from cowstorage.part.eviction import FULL
 from cowstorage.production.wire.names import layout_of
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Partial
@@ -31,6 +32,10 @@ SETTLERS = 8
 
 # How long what is in the cache counts as known, where it is limited.
 COUNTED_SECONDS = 60.0
+
+
+# How exactly it is known when a BLOB was read last.
+READ_SECONDS = 600.0
 
 
 class Cached(NamedTuple):
@@ -67,6 +72,8 @@ class Store:
     def __init__(self, directory: str, limit: Optional[int] = None):
         self._blobs = os.path.join(directory, "blobstorage")
         self._coming = os.path.join(directory, "coming")
+        self._full = os.path.join(directory, FULL)
+        self._is_full = False
         self._limit = limit
         self.writer = Worker(WAITING)
         self._settlers = [Worker() for _ in range(SETTLERS)]
@@ -208,11 +215,21 @@ class Store:
             self._count()
             limit = self._limit - (self._limit // spare.part if spare else 0)
             if self._counted is None or self._counted + needed > limit:
+                if spare is None and self._counted is not None and size <= limit:
+                    self._note_full()
                 return False
         try:
             return free_bytes(self._coming) - needed >= RESERVE + (spare.room if spare else 0)
         except OSError:
             return False
+
+    def _note_full(self) -> None:
+        """Have room made when the unions are laid the next time; where it was, count anew."""
+        if self._is_full and not os.path.exists(self._full):
+            self._is_full, self._counted, self._count_until = False, None, 0.0
+        elif not self._is_full:
+            self._is_full = True
+            self.writer.give(partial(_touch, self._full))
 
     def _count(self) -> None:
         """Have the bytes in the cache counted anew, where they are limited and were not counted lately."""
@@ -241,6 +258,10 @@ def _opened(path: str) -> Optional[Cached]:
     except OSError:
         return None
     status = os.fstat(descriptor)
+    now = time.time()
+    if now - status.st_atime > READ_SECONDS:
+        with contextlib.suppress(OSError):
+            os.utime(descriptor, ns=(int(now * 1e9), status.st_mtime_ns))
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return None
@@ -253,3 +274,8 @@ def _write_out(path: str) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _touch(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
