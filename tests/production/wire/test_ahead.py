@@ -135,9 +135,9 @@ def test_the_window_moves_with_its_reader(tmp_path: Path) -> None:
         asked = sum(kind == READ for kind, _ in server.asked) * PIECE
         read = (number + 1) * PIECE
         assert asked - read <= max(fetch.FIRST_WINDOW, min(read, fetch.LAST_WINDOW))
-    assert line.session._ahead._memory <= fetch.LAST_WINDOW
+    assert line.session._ahead.memory <= fetch.LAST_WINDOW
     line.close(handle)
-    assert line.session._ahead._memory == 0
+    assert line.session._ahead.memory == 0
 
 
 def test_the_memory_of_all_readers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +145,11 @@ def test_the_memory_of_all_readers_is_bounded(tmp_path: Path, monkeypatch: pytes
     paths = [path_of(f"0x{number:02x}/0x03f1.blob") for number in range(10)]
     line = Line(tmp_path, Server(dict.fromkeys(paths, CONTENT)))
     handles = [line.open(path) for path in paths]
-    assert line.session._ahead._memory <= 8 * PIECE
+    assert line.session._ahead.memory <= 8 * PIECE
     for offset in range(0, len(CONTENT), PIECE):
         for handle in handles:
             assert line.pread(handle, offset, PIECE) == CONTENT[offset : offset + PIECE]
-    assert line.session._ahead._memory <= 8 * PIECE
+    assert line.session._ahead.memory <= 8 * PIECE
 
 
 @pytest.mark.parametrize("answer", [packet(STATUS, 0, struct.pack(">I", FAILURE)), packet(103, 0, b"\0\0\0\xff")])

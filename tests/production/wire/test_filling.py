@@ -124,7 +124,7 @@ def test_a_part_of_the_limit_is_left_to_what_is_read(tmp_path: Path) -> None:
     files = served(*map(relative_of, (*oids, 1000)))
     limit = 10 * len(CONTENT)
     line = Line(tmp_path, Server(files), limit, knowledge=Database(dict.fromkeys(oids, NEW)), fills=True)
-    until(lambda: line.store._counted is not None, "what is there is counted")
+    until(lambda: line.store.limit.counted is not None, "what is there is counted")
     line.idle()
     line.read(path_of(relative_of(1000)))
     line.quiet()

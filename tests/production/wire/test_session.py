@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Dict, List
@@ -359,13 +360,13 @@ def test_a_disk_that_is_slower_than_the_line_is_passed_by(tmp_path: Path, monkey
 def test_the_limit_of_the_cache_holds(tmp_path: Path) -> None:
     files = {path_of(f"0x{number:02x}/0x03f1.blob"): bytes([number]) * 70_000 for number in range(1, 9)}
     line = Line(tmp_path, Server(files), limit=300_000)
-    until(lambda: line.store._counted is not None, "what is there is counted")
+    until(lambda: line.store.limit.counted is not None, "what is there is counted")
     for path, content in files.items():
         assert line.read(path) == content
     line.quiet()
     assert len(in_cache(tmp_path)) == 4
     more = Line(tmp_path, Server({PATH: CONTENT[:70_000]}), limit=300_000)
-    until(lambda: more.store._counted is not None, "what is there is counted")
+    until(lambda: more.store.limit.counted is not None, "what is there is counted")
     assert more.read(PATH) == CONTENT[:70_000]
     more.quiet()
     assert len(in_cache(tmp_path)) == 4
@@ -375,28 +376,44 @@ def test_what_finds_no_room_has_some_made(tmp_path: Path) -> None:
     full = tmp_path / FULL
     files = {path_of(f"0x{number:02x}/0x03f1.blob"): bytes([number]) * 70_000 for number in range(1, 9)}
     line = Line(tmp_path, Server(files), limit=150_000)
-    until(lambda: line.store._counted is not None, "what is there is counted")
+    until(lambda: line.store.limit.counted is not None, "what is there is counted")
     names = list(files)
     for path in names[:2]:
         line.read(path)
         assert not full.exists()
     line.read(names[2])
-    until(full.exists, "no room is noted")
+    until(lambda: line.store.limit.is_full, "no room is noted")
+    assert full.exists()
     until(lambda: len(in_cache(tmp_path)) == 2, "the others are in the cache")
     # As it is made when the unions are laid.
     full.unlink()
     os.unlink(tmp_path / "blobstorage" / "0x01" / "0x03f1.blob")
     line.read(names[3])
     line.read(names[4])
-    until(lambda: line.store._counted == 70_000, "what is there is counted anew")
+    until(lambda: line.store.limit.counted == 70_000, "what is there is counted anew")
     line.read(names[5])
     until(lambda: len(in_cache(tmp_path)) == 2, "there is room again")
     assert not full.exists()
 
 
+def test_what_is_on_its_way_into_the_cache_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(store_module, "_write_out", lambda path: goes_on.wait(10))
+    limit = Line(tmp_path, Server({PATH: CONTENT}), limit=1_000_000)
+    until(lambda: limit.store.limit.counted is not None, "what is there is counted")
+    limit.read(PATH)
+    until(lambda: limit.store._unsettled, "it is on its way")
+    limit.store.limit._count_files()
+    assert limit.store.limit.counted == len(CONTENT)
+    goes_on.set()
+    limit.quiet()
+    limit.store.limit._count_files()
+    assert limit.store.limit.counted == len(CONTENT)
+
+
 def test_what_is_larger_than_the_cache_has_no_room_made(tmp_path: Path) -> None:
     line = Line(tmp_path, Server({PATH: CONTENT}), limit=1000)
-    until(lambda: line.store._counted is not None, "what is there is counted")
+    until(lambda: line.store.limit.counted is not None, "what is there is counted")
     line.read(PATH)
     line.quiet()
     assert not (tmp_path / FULL).exists()
@@ -412,6 +429,7 @@ def test_when_a_file_was_read_last_is_known(tmp_path: Path) -> None:
     os.utime(cached, (1_700_000_000, TIME))
     line.stat(PATH)
     assert line.read(PATH) == CONTENT
+    line.quiet()
     assert cached.stat().st_atime >= int(begun)
     assert cached.stat().st_mtime == TIME
 

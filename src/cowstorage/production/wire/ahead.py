@@ -7,13 +7,14 @@ and read as soon as its handle and size are there; a large one within a window t
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.fetch import FIRST_WINDOW, LAST_WINDOW, Around, Fetch, Read
+from cowstorage.production.wire.fetch import FIRST_WINDOW, LAST_WINDOW, Around, Fetch
 from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
+from cowstorage.production.wire.pieces import Read
 
 # Answers that take so much longer than twice the fastest wait behind others.
 QUEUE_SECONDS = 0.005
@@ -39,9 +40,13 @@ class Ahead:
         self._path = path
         self._session = session
         self._files: Dict[str, Fetch] = {}
-        self._memory = 0
         self._misses = 0
         self._round_trip = 60.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of pieces that have come or are under way."""
+        return sum(len(fetch.pieces) for fetch in self._files.values()) * PIECE
 
     @property
     def is_busy(self) -> bool:
@@ -69,7 +74,7 @@ class Ahead:
         unclaimed = sum(not fetch.is_claimed for fetch in self._files.values())
         if relative in self._files or unclaimed >= MOST_UNCLAIMED or self._misses >= MOST_MISSES:
             return None
-        fetch = self._files[relative] = Fetch(relative)
+        fetch = self._files[relative] = Fetch(relative, self._session.answer)
         fetch.is_asked = True
         path = self._path(relative)
         number = self._session.ask(lambda kind, packet: self._has_told(fetch, kind, packet))
@@ -84,7 +89,7 @@ class Ahead:
 
     def adopt(self, relative: str, handle: bytes, told: Attributes) -> None:
         """Take a file that is open already, and that nobody has asked for before."""
-        fetch = self._files[relative] = Fetch(relative)
+        fetch = self._files[relative] = Fetch(relative, self._session.answer)
         fetch.is_asked, fetch.handle = True, handle
         self.told(relative, told, packets.attributes(0, told))
 
@@ -121,7 +126,7 @@ class Ahead:
     def opening(self, relative: str) -> None:
         """Remember that sshfs opens a file itself, and will be read ahead of."""
         if relative not in self._files:
-            self._files[relative] = fetch = Fetch(relative)
+            self._files[relative] = fetch = Fetch(relative, self._session.answer)
             fetch.is_claimed = True
 
     def opened(self, relative: str, handle: Optional[bytes]) -> None:
@@ -146,11 +151,9 @@ class Ahead:
         if read.offset == fetch.read_to:
             # A reader that goes on, from where it was; what it jumped to is not asked for ahead.
             self._ask(fetch, end)
-        if any(number not in fetch.pieces for number in _pieces(read.offset, end)):
+        if not fetch.pieces.read(read, fetch.size):
             return False
         fetch.read_to = max(fetch.read_to, end)
-        fetch.reads.append(read)
-        self._answer_reads(fetch)
         self._go_on(fetch)
         return True
 
@@ -159,7 +162,7 @@ class Ahead:
         fetch = self._files.get(relative)
         if fetch is None or fetch.handle != handle:
             return Coverage()
-        for read in fetch.reads:
+        for read in fetch.pieces.give_up():
             self._session.answer(packets.status(read.number, packets.FAILURE, b"the file was closed"))
         self._forget(fetch)
         return fetch.ranges_under_way()
@@ -215,10 +218,13 @@ class Ahead:
         self._ask(fetch, min(fetch.size, fetch.read_to + window))
 
     def _ask(self, fetch: Fetch, end: int) -> None:
-        while fetch.next_piece * PIECE < end and self._memory < MEMORY and not (fetch.is_broken or fetch.is_closed):
+        if fetch.next_piece * PIECE >= end or fetch.is_broken or fetch.is_closed:
+            return
+        room = MEMORY - self.memory
+        while fetch.next_piece * PIECE < end and room > 0:
             number, fetch.next_piece = fetch.next_piece, fetch.next_piece + 1
-            fetch.pieces[number] = None
-            self._memory += PIECE
+            fetch.pieces.ask(number)
+            room -= PIECE
             self._read(fetch, number, b"")
 
     def _read(self, fetch: Fetch, number: int, have: bytes) -> None:
@@ -234,12 +240,14 @@ class Ahead:
                 self._break(fetch)
                 return True
             self._adapt(fetch, time.monotonic() - asked)
-            self._session.keep(fetch.relative, begin + len(have), content, not fetch.is_closed)
-            if len(have) + len(content) < wanted:
-                self._read(fetch, number, have + bytes(content))
-            elif number in fetch.pieces:
-                fetch.pieces[number] = have + bytes(content)
-                self._answer_reads(fetch)
+            # The only copy: the cache and sshfs have the same.
+            come = bytes(content)
+            self._session.keep(fetch.relative, begin + len(have), come, not fetch.is_closed)
+            piece = have + come if have else come
+            if len(piece) < wanted:
+                self._read(fetch, number, piece)
+            elif fetch.pieces.is_asked(number):
+                fetch.pieces.put(number, piece, fetch.size)
                 self._go_on(fetch)
             return True
 
@@ -256,40 +264,13 @@ class Ahead:
         else:
             fetch.window = max(FIRST_WINDOW, fetch.window - PIECE)
 
-    def _answer_reads(self, fetch: Fetch) -> None:
-        """Answer the READs whose pieces have come, and let go of pieces that were read to their ends."""
-        waiting = []
-        for read in fetch.reads:
-            end = min(fetch.size, read.offset + read.length)
-            numbers = _pieces(read.offset, end)
-            parts = [fetch.pieces[number] for number in numbers]
-            if any(part is None for part in parts):
-                waiting.append(read)
-                continue
-            content = b"".join(part for part in parts if part is not None)
-            skipped = read.offset - numbers[0] * PIECE
-            self._session.answer(packets.data(read.number, content[skipped : skipped + end - read.offset]))
-            for number in numbers:
-                if end >= min(fetch.size, (number + 1) * PIECE):
-                    fetch.is_read.add(number)
-        fetch.reads = waiting
-        wanted = {number for read in waiting for number in _pieces(read.offset, read.offset + read.length)}
-        for number in fetch.is_read - wanted:
-            self._drop_piece(fetch, number)
-        fetch.is_read &= wanted
-
-    def _drop_piece(self, fetch: Fetch, number: int) -> None:
-        del fetch.pieces[number]
-        self._memory -= PIECE
-
     # Ends
 
     def _break(self, fetch: Fetch) -> None:
         """Ask for no more ahead of a file that is not what was told; the server answers what sshfs waits for."""
         fetch.is_broken = True
         self._session.doubt(fetch.relative)
-        reads, fetch.reads = fetch.reads, []
-        for read in reads:
+        for read in fetch.pieces.give_up():
             self._session.pass_on(fetch.handle or b"", read)
 
     def _abandon(self, fetch: Fetch) -> None:
@@ -308,10 +289,4 @@ class Ahead:
         if self._files.get(fetch.relative) is fetch:
             del self._files[fetch.relative]
         fetch.is_closed = True
-        for number in list(fetch.pieces):
-            self._drop_piece(fetch, number)
-
-
-def _pieces(begin: int, end: int) -> List[int]:
-    """Return the numbers of the pieces that a range of bytes lies in."""
-    return list(range(begin // PIECE, (end - 1) // PIECE + 1))
+        fetch.pieces.give_up()

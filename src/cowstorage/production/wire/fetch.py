@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Set
+from typing import Callable, List, NamedTuple, Optional, Set
 
 from cowstorage.production.wire.completion import Asks
 from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
+from cowstorage.production.wire.pieces import Pieces, Read
 
 # Bytes that are asked for ahead of a reader: at first, which is what the kernel wants at once, and at most.
 FIRST_WINDOW = 4 * PIECE
 LAST_WINDOW = 128 * PIECE
 
 
-class Read(NamedTuple):
-    """A READ of sshfs's."""
-
-    number: int
-    offset: int
-    length: int
-
-
 class Fetch:
     """What is asked for ahead of one file.
 
+    :param answer: sends an answer to sshfs.
     :ivar handle: the server's; ``None`` until it has come.
     :ivar told: what production told of it, and ``attributes`` the packet that it told it with.
     :ivar is_asked: whether we have asked for it, before sshfs opened it.
@@ -33,7 +27,7 @@ class Fetch:
     :ivar is_claimed: whether sshfs has opened it.
     """
 
-    def __init__(self, relative: str):
+    def __init__(self, relative: str, answer: Callable[[Buffer], None]):
         self.relative = relative
         self.handle: Optional[bytes] = None
         self.told: Optional[Attributes] = None
@@ -44,13 +38,10 @@ class Fetch:
         # Ids of sshfs's requests that wait for what we have asked for.
         self.stats: List[int] = []
         self.opens: List[int] = []
-        self.reads: List[Read] = []
-        # Number of a piece → its bytes; those under way have none yet.
-        self.pieces: Dict[int, Optional[bytes]] = {}
+        self.pieces = Pieces(answer)
         self.under_way: Set[int] = set()
         self.next_piece = 0
         self.read_to = 0
-        self.is_read: Set[int] = set()
         self.window = FIRST_WINDOW
 
     @property
@@ -86,6 +77,6 @@ class Around(NamedTuple):
     has_told: Callable[[str, Attributes, Buffer], None]
     has_opened: Callable[[bytes, str], bool]
     has_closed: Callable[[bytes, str], None]
-    keep: Callable[[str, int, memoryview, bool], None]
+    keep: Callable[[str, int, Buffer, bool], None]
     doubt: Callable[[str], None]
     pass_on: Callable[[bytes, Read], None]

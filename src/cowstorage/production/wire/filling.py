@@ -13,10 +13,11 @@ from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.candidates import Candidate, Candidates, Found
 from cowstorage.production.wire.completion import SMALL_REST, Asks, Completion
+from cowstorage.production.wire.limit import Spare
 from cowstorage.production.wire.pace import Careful
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage
-from cowstorage.production.wire.store import Spare, Store
+from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
 
 # Files at a time; a server may have few handles.

@@ -7,14 +7,14 @@ from typing import Dict, Optional, Set
 from cowstorage.part.counters import Counters
 from cowstorage.production.wire.completion import Completion
 from cowstorage.production.wire.handles import Handles, Remote
-from cowstorage.production.wire.packets import Attributes
+from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.store import Store
 
 # Of so many BLOB files it is known what production told of them.
 MOST_TOLD = 4096
 
-NOTHING = memoryview(b"")
+NOTHING = b""
 
 
 class Keeping:
@@ -41,7 +41,7 @@ class Keeping:
             del self._told[next(iter(self._told))]
         self._store.check(relative, told)
 
-    def keep(self, relative: str, offset: int, content: memoryview, begins: bool = True) -> None:
+    def keep(self, relative: str, offset: int, content: Buffer, begins: bool = True) -> None:
         """Take bytes of a file.
 
         :param begins: whether they may be the first ones.

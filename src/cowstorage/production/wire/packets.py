@@ -31,6 +31,7 @@ DIRECTORY_SIZE = 4096
 
 HEADER = struct.Struct(">IBI")
 _LENGTH = struct.Struct(">I")
+_DATA_HEADER = struct.Struct(">IBII")
 _OFFSET_AND_LENGTH = struct.Struct(">QI")
 
 Buffer = Union[bytes, memoryview]
@@ -172,9 +173,14 @@ def status(request: int, code: int, message: bytes = b"") -> bytes:
     return made(STATUS, request, _LENGTH.pack(code), string(message), string(b""))
 
 
+def data_header(request: int, length: int) -> bytes:
+    """Return the beginning of a DATA, which so many bytes follow."""
+    return _DATA_HEADER.pack(_DATA_HEADER.size - _LENGTH.size + length, DATA, request, length)
+
+
 def data(request: int, content: bytes) -> bytes:
     """Return a DATA."""
-    return made(DATA, request, string(content))
+    return data_header(request, len(content)) + content
 
 
 def attributes(request: int, told: Attributes) -> bytes:

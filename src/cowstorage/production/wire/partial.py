@@ -8,12 +8,11 @@ import os
 import time
 from typing import Callable, List, Tuple
 
+from cowstorage.production.wire.packets import Buffer
 from cowstorage.production.wire.threads import Worker
 
 # A file that is read in more pieces that do not touch is not kept.
 MOST_GAPS = 10_000
-
-_ZEROS = bytes(1 << 18)
 
 
 class Coverage:
@@ -88,32 +87,42 @@ class Partial:
         """Whether every byte has come."""
         return not self.failed and self.coverage.has(0, self.size)
 
-    def add(self, offset: int, content: memoryview) -> None:
-        """Take bytes of the file, a copy; none when the disk is slower than the line: then they have not come."""
+    def add(self, offset: int, content: Buffer) -> None:
+        """Take bytes of the file, a copy of those that may change.
+
+        None are taken when the disk is slower than the line: then they have not come.
+        """
         end = offset + len(content)
         if self.failed or self.coverage.has(offset, end):
             return
         if end > self.size or self.coverage.intervals > MOST_GAPS:
             self.failed = True
             return
-        # What is all zeros stays a hole: a sparse file stays sparse.
-        kept = b"" if content == _ZEROS[: len(content)] else bytes(content)
+        kept = bytes(content)
+        if not kept.lstrip(b"\0"):
+            # What is all zeros stays a hole: a sparse file stays sparse.
+            kept = b""
         if self._writer.offer(lambda: self._write(offset, kept), len(kept)):
             self.coverage.add(offset, end)
 
     def finish(self, then: Callable[[Partial], None]) -> None:
-        """Have the file closed once all is written, and ``then`` called with this, by the writer; or thrown away."""
+        """Have the file closed once all is written, or thrown away as ``failed``; then ``then`` called with this.
+
+        It is called by the writer.
+        """
 
         def close() -> None:
-            with contextlib.suppress(OSError):
+            try:
                 if not self.failed:
                     os.ftruncate(self._descriptor, self.size)
                     os.utime(self._descriptor, (time.time(), self.modified))
                     os.fchmod(self._descriptor, 0o400)
                     os.close(self._descriptor)
-                    then(self)
-                    return
-            self._throw_away()
+            except OSError:
+                self.failed = True
+            if self.failed:
+                self._throw_away()
+            then(self)
 
         self._writer.give(close)
 

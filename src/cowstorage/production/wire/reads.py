@@ -9,9 +9,9 @@ from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.completion import Asks
 from cowstorage.production.wire.exchange import Sends
-from cowstorage.production.wire.fetch import Read
 from cowstorage.production.wire.handles import Local, Remote
 from cowstorage.production.wire.keeping import Keeping
+from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.threads import Readers
 
 # Bytes of a file in one answer of ours; sshfs asks for 64 kB at most.

@@ -17,7 +17,7 @@ from cowstorage.production.wire.candidates import Candidates
 from cowstorage.production.wire.completion import WINDOW, Completion
 from cowstorage.production.wire.counting import Counting
 from cowstorage.production.wire.exchange import Exchange, Sends
-from cowstorage.production.wire.fetch import Around, Read
+from cowstorage.production.wire.fetch import Around
 from cowstorage.production.wire.filling import Around as FillingAround
 from cowstorage.production.wire.filling import Filling
 from cowstorage.production.wire.handles import Handles
@@ -27,6 +27,7 @@ from cowstorage.production.wire.names import BlobNames, blob_path, oid_of
 from cowstorage.production.wire.notes import Notes
 from cowstorage.production.wire.pace import Steady
 from cowstorage.production.wire.packets import Attributes
+from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.reads import Reads
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
@@ -173,7 +174,7 @@ class Session(Exchange):
             self._notes.add(relative)
         self.counters.reads += 1
         self._filling.has_read(relative)
-        cached = self._store.find(relative)
+        cached = self._store.open(relative)
         if cached:
             self.counters.hits += 1
             self._ahead.pass_by(relative)

@@ -13,12 +13,11 @@ from functools import partial
 from typing import Dict, NamedTuple, Optional, Set
 
 from cowstorage.database.blobs import LAYOUT_MARKER, layout
-from cowstorage.part.eviction import FULL
+from cowstorage.production.wire.limit import Limit, Spare
 from cowstorage.production.wire.names import layout_of
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Partial
 from cowstorage.production.wire.threads import Worker
-from cowstorage.system.files import walk
 from cowstorage.system.room import RESERVE, free_bytes
 
 # Bytes that wait to be written; when there are more, the disk is slower than the line.
@@ -30,9 +29,6 @@ MOST_PARTIALS = 256
 # Threads that wait until a file is on the disk: what several wait for at once, a journal commits at once.
 SETTLERS = 8
 
-# How long what is in the cache counts as known, where it is limited.
-COUNTED_SECONDS = 60.0
-
 
 # How exactly it is known when a BLOB was read last.
 READ_SECONDS = 600.0
@@ -42,23 +38,18 @@ class Cached(NamedTuple):
     """A BLOB file of the cache, open.
 
     :param descriptor: to be closed by whoever asked.
+    :param read: when it was read last, Unix seconds.
     """
 
     descriptor: int
     size: int
     modified: int
+    read: float
 
     @property
     def attributes(self) -> Attributes:
         """What a server would tell of it."""
         return Attributes(self.size, self.modified, regular=True)
-
-
-class Spare(NamedTuple):
-    """What is to be left free besides: bytes of ``room`` on the disk, and one of so many parts of the limit."""
-
-    room: int
-    part: int
 
 
 class Store:
@@ -72,14 +63,9 @@ class Store:
     def __init__(self, directory: str, limit: Optional[int] = None):
         self._blobs = os.path.join(directory, "blobstorage")
         self._coming = os.path.join(directory, "coming")
-        self._full = os.path.join(directory, FULL)
-        self._is_full = False
-        self._limit = limit
         self.writer = Worker(WAITING)
+        self.limit = Limit(directory, limit, self.writer)
         self._settlers = [Worker() for _ in range(SETTLERS)]
-        self._counter = Worker() if limit is not None else None
-        self._counted: Optional[int] = None
-        self._count_until = 0.0
         self._number = 0
         self._reserved = 0
         self.partials: Dict[str, Partial] = {}
@@ -87,7 +73,6 @@ class Store:
         self._refused: Set[str] = set()
         with contextlib.suppress(OSError):
             self._clean()
-        self._count()
 
     def find(self, relative: str) -> Optional[Cached]:
         """Open a BLOB file of the cache; ``None`` where it has none."""
@@ -96,6 +81,13 @@ class Store:
             if cached:
                 return cached
         return None
+
+    def open(self, relative: str) -> Optional[Cached]:
+        """Open a BLOB file of the cache that is read: what was read last stays longest."""
+        cached = self.find(relative)
+        if cached and time.time() - cached.read > READ_SECONDS:
+            self.writer.give(partial(_note_read, os.path.join(self._blobs, relative), cached.modified))
+        return cached
 
     def has_directory(self, relative: str) -> bool:
         """Tell whether the cache has a directory of objects, so that production had it, with a BLOB in it."""
@@ -152,8 +144,7 @@ class Store:
     def keep(self, complete: Partial) -> None:
         """Put a complete file into the cache; it is found from when it is written."""
         self._let_go(complete)
-        if self._counted is not None:
-            self._counted += complete.size
+        self.limit.keep(complete.path, complete.size)
         complete.finish(self._settle)
 
     def drop(self, incomplete: Partial) -> None:
@@ -175,6 +166,9 @@ class Store:
         self._reserved -= one.size
 
     def _settle(self, complete: Partial) -> None:
+        if complete.failed:
+            self.limit.settled(complete.path)
+            return
         self._unsettled[complete.relative] = complete.path
         settler = self._settlers[hash(complete.path) % SETTLERS]
         settler.give(partial(self._adopt, complete.relative, complete.path))
@@ -196,6 +190,7 @@ class Store:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             self._unsettled.pop(relative, None)
+            self.limit.settled(path)
 
     def _is_of(self, wanted: str, new: str) -> bool:
         """Tell whether the cache has a layout, which an empty one gets: its marker makes it a lower of the unions.
@@ -210,38 +205,13 @@ class Store:
         return (found or wanted) == wanted
 
     def _has_room(self, size: int, spare: Optional[Spare]) -> bool:
-        needed = self._reserved + size
-        if self._limit is not None:
-            self._count()
-            limit = self._limit - (self._limit // spare.part if spare else 0)
-            if self._counted is None or self._counted + needed > limit:
-                if spare is None and self._counted is not None and size <= limit:
-                    self._note_full()
-                return False
+        if not self.limit.allows(size, self._reserved, spare):
+            return False
         try:
-            return free_bytes(self._coming) - needed >= RESERVE + (spare.room if spare else 0)
+            left = free_bytes(self._coming) - self._reserved - size
         except OSError:
             return False
-
-    def _note_full(self) -> None:
-        """Have room made when the unions are laid the next time; where it was, count anew."""
-        if self._is_full and not os.path.exists(self._full):
-            self._is_full, self._counted, self._count_until = False, None, 0.0
-        elif not self._is_full:
-            self._is_full = True
-            self.writer.give(partial(_touch, self._full))
-
-    def _count(self) -> None:
-        """Have the bytes in the cache counted anew, where they are limited and were not counted lately."""
-        now = time.monotonic()
-        if self._counter and now > self._count_until:
-            self._count_until = now + COUNTED_SECONDS
-            self._counter.give(self._count_files)
-
-    def _count_files(self) -> None:
-        with contextlib.suppress(OSError):
-            found = walk(self._blobs) if os.path.isdir(self._blobs) else ()
-            self._counted = sum(one.stat(follow_symlinks=False).st_size for one in found if one.name.endswith(".blob"))
+        return left >= RESERVE + (spare.room if spare else 0)
 
     def _clean(self) -> None:
         """Delete what a wire that was killed has left."""
@@ -258,14 +228,15 @@ def _opened(path: str) -> Optional[Cached]:
     except OSError:
         return None
     status = os.fstat(descriptor)
-    now = time.time()
-    if now - status.st_atime > READ_SECONDS:
-        with contextlib.suppress(OSError):
-            os.utime(descriptor, ns=(int(now * 1e9), status.st_mtime_ns))
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         return None
-    return Cached(descriptor, status.st_size, int(status.st_mtime))
+    return Cached(descriptor, status.st_size, int(status.st_mtime), status.st_atime)
+
+
+def _note_read(path: str, modified: int) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(path, (time.time(), modified), follow_symlinks=False)
 
 
 def _write_out(path: str) -> None:
@@ -274,8 +245,3 @@ def _write_out(path: str) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _touch(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
