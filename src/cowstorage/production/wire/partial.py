@@ -99,7 +99,7 @@ class Partial:
             self.failed = True
             return
         kept = bytes(content)
-        if not kept.lstrip(b"\0"):
+        if kept and not kept[0] and kept == bytes(len(kept)):
             # What is all zeros stays a hole: a sparse file stays sparse.
             kept = b""
         if self._writer.offer(lambda: self._write(offset, kept), len(kept)):
