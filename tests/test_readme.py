@@ -90,7 +90,9 @@ def test_help_is_what_the_script_prints(name: str, monkeypatch: pytest.MonkeyPat
 def as_python_has_it(text: str) -> List[str]:
     """A help's lines, with the words of Python 3.10 to 3.12 instead of those of older and newer ones."""
     text = text.replace("optional arguments:", "options:").replace("-n, --number N", "-n N, --number N")
-    return [" ".join(line.split()) for line in text.strip().splitlines()]
+    # Python 3.13 breaks the lines of usages elsewhere.
+    usage, _, rest = text.strip().partition("\n\n")
+    return [" ".join(words.split()) for words in (usage, *rest.splitlines())]
 
 
 def text_of(node: ast.AST) -> str:

@@ -108,7 +108,10 @@ def test_production_says_escapes_wherever_it_can(buildout: Buildout, production:
     assert [one.returncode for one in said] == [0, 0, 1]
     assert "laid out in an unknown way" in said[-1].stderr
     assert [text for one in said for text in one[1:] if not is_harmless(text)] == []
-    assert len(said[0].stdout.splitlines()) == 1
+    header, line, last_sync = said[0].stdout.splitlines()
+    assert header.startswith("TRANSACTION ")
+    assert last_sync.startswith("-- last sync, ")
+    assert "forged" in line
     (entry,) = json.loads(scripts.run(buildout, "log", "--json", check=True).stdout)
     assert HOSTILE in entry["user"]
     assert entry["description"].startswith(HOSTILE)

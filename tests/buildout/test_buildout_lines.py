@@ -138,16 +138,19 @@ def at_hand():
 
 PYTHONS = at_hand()
 
+# Debian's packages of the Pythons that old lines need.
+NO_PYTHON = pytest.mark.package("python3.11")
+
 
 def cases():
     """Each line on Python 3.11, from wheel and develop; from wheel also on its oldest and newest at hand.
 
-    A line without any Python stays in the list, to fail and not to vanish.
+    A line without any Python stays in the list, to fail and not to vanish; but where the release has none for it.
     """
     for name, line in LINES.items():
         present = [python for python in line.pythons if python in PYTHONS]
         if not present:
-            yield pytest.param(name, None, "wheel", id=f"{name}-no-python")
+            yield pytest.param(name, None, "wheel", id=f"{name}-no-python", marks=NO_PYTHON)
             continue
         main = "3.11" if "3.11" in present else present[0]
         for python in sorted({main, present[0], present[-1]}, key=line.pythons.index):
@@ -303,6 +306,12 @@ def test_a_strict_buildout_installs_updates_and_removes_the_part(
     assert buildout.scripts() == []
 
 
+def lines():
+    """Each line, once."""
+    for name, line in LINES.items():
+        yield pytest.param(name, marks=() if set(line.pythons) & set(PYTHONS) else NO_PYTHON)
+
+
 def main_python(name):
     """Python 3.11, or the first of a line's Pythons that is at hand."""
     python = next((python for python in ("3.11", *LINES[name].pythons) if python in PYTHONS), None)
@@ -310,7 +319,7 @@ def main_python(name):
     return python
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", lines())
 def test_a_download_cache_and_shared_eggs_are_enough(name, workshops, wheel, tmp_path):
     """Built from a download cache alone; then a second buildout, with the eggs of the first and no other source.
 
@@ -333,7 +342,7 @@ def test_a_download_cache_and_shared_eggs_are_enough(name, workshops, wheel, tmp
     assert "usage: cow-status" in run(second.directory / "bin" / "cow-status", "--help")
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", lines())
 def test_a_download_cache_is_filled_and_enough_and_offline_works_as_far_as_it_can(name, workshops, wheel, tmp_path):
     """Built from a download cache without install-from-cache; then offline (-o), as far as this zc.buildout can.
 

@@ -53,12 +53,12 @@ class Workspace:
         """A new one, after removing those of runs that are no more."""
         where = base()
         LOCK.parent.mkdir(parents=True, exist_ok=True)
-        # One worker of a run removes it, the others find nothing.
+        # One worker of a run removes them, the others find nothing; nor do they find one that says half of whose it is.
         with LOCK.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             remove_left_behind(where)
-        path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=str(where)))
-        processes.record(path, os.getpid())
+            path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=str(where)))
+            processes.record(path, os.getpid())
         path.chmod(0o755)
         return cls(path)
 
