@@ -211,7 +211,7 @@ def read_rows(counted: Optional[Dict[str, int]]) -> List[Tuple[str, str]]:
     """Return the row that tells where BLOBs came from that were read over sshfs; none where none was."""
     from cowstorage.part import counters  # start-up
 
-    return [("read over sshfs", str(counters.of_data(counted)))] if counted else []
+    return [("BLOB reads", str(counters.of_data(counted)))] if counted else []
 
 
 def production_rows(production: Optional[Dict[str, Any]]) -> List[Tuple[str, str]]:
