@@ -54,7 +54,7 @@ def without_chance(lines: List[str]) -> List[str]:
     """Return lines without what differs from run to run: scratch names, transactions, sizes, times and their rules."""
     text = re.sub(r"cow-demo-\w+", "cow-demo", "\n".join(lines))
     text = re.sub(r"\b[0-9a-f]{16}\b", "TID", text)
-    text = re.sub(r"\d[\d,.:-]*", "N", text)
+    text = re.sub(r"\bN (bytes|[kMG]B)\b", "N bytes", re.sub(r"\d[\d,.:-]*", "N", text))
     return re.sub(r" {2,}|-{3,}", " ", text).splitlines()
 
 
