@@ -91,7 +91,7 @@ def test_what_nobody_opens_is_closed_after_a_while(tmp_path: Path, monkeypatch: 
     line.session.expire()
     line.settle()
     assert server.opened == {}
-    assert server.asked.count((READ, PATH)) == fetch.FIRST_WINDOW // PIECE
+    assert server.asked.count((READ, PATH)) == fetch.FIRST_WINDOW // fetch.LARGE_PIECE
     assert not line.session.expire()
     line.quiet()
     assert in_cache(tmp_path) == {}
@@ -200,6 +200,21 @@ def test_reading_at_random_goes_to_the_server(tmp_path: Path) -> None:
     for offset in (5_000_000, 3_000_000, 9_000_000):
         assert line.pread(handle, offset, 100) == (CONTENT * 50)[offset : offset + 100]
     assert len(server.asked) == before + 3
+
+
+@pytest.mark.parametrize("short, piece", [(1 << 20, fetch.LARGE_PIECE), (PIECE, PIECE), (10_000, PIECE)])
+def test_a_large_file_is_asked_for_in_what_the_server_sends_at_once(short: int, piece: int, tmp_path: Path) -> None:
+    server = Server({PATH: CONTENT * 5, path_of(OTHER): CONTENT * 5}, short=short)
+    line = Line(tmp_path, server)
+    assert line.read(PATH) == CONTENT * 5
+    line.held = []
+    line.ask(STAT, text(path_of(OTHER)))
+    requests, line.held = line.held, []
+    for request in requests:
+        line.receive_bytes(server.answer(*request))
+    line.settle()
+    asked = [struct.unpack_from(">QI", body, len(body) - 12) for kind, _, body in line.held if kind == READ]
+    assert asked == [(offset, piece) for offset in range(0, fetch.FIRST_WINDOW, piece)]
 
 
 def test_the_pieces_are_those_of_sshfs() -> None:

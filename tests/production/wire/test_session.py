@@ -321,7 +321,7 @@ def test_a_full_disk_is_passed_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     line = Line(tmp_path, Server({PATH: CONTENT}))
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     assert line.read(PATH) == CONTENT
     line.quiet()
     assert in_cache(tmp_path) == {}

@@ -10,7 +10,7 @@ import time
 from typing import Callable, Dict, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.fetch import FIRST_WINDOW, LAST_WINDOW, Around, Fetch
+from cowstorage.production.wire.fetch import FIRST_WINDOW, LARGE_PIECE, LAST_WINDOW, Around, Fetch
 from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
@@ -18,6 +18,9 @@ from cowstorage.production.wire.pieces import Read
 
 # Answers that take so much longer than twice the fastest wait behind others.
 QUEUE_SECONDS = 0.005
+
+# Bytes that are asked for together, of a window that has room: each READ that is sent alone wakes ssh and the server.
+TOGETHER = 8 * PIECE
 
 # Bytes that are kept in memory for all readers.
 MEMORY = 256 * PIECE
@@ -42,11 +45,12 @@ class Ahead:
         self._files: Dict[str, Fetch] = {}
         self._misses = 0
         self._round_trip = 60.0
+        self._largest = LARGE_PIECE
 
     @property
     def memory(self) -> int:
         """Bytes of pieces that have come or are under way."""
-        return sum(len(fetch.pieces) for fetch in self._files.values()) * PIECE
+        return sum(fetch.pieces.memory for fetch in self._files.values())
 
     @property
     def is_busy(self) -> bool:
@@ -97,7 +101,7 @@ class Ahead:
         """Take what production told of a file, and the packet that it told it with."""
         fetch = self._files.get(relative)
         if fetch and fetch.told is None:
-            fetch.told, fetch.attributes, fetch.is_told = told, bytes(packet), True
+            fetch.begin(told, packet, self._largest)
             self._go_on(fetch)
 
     def open(self, relative: str, number: int) -> bool:
@@ -215,22 +219,24 @@ class Ahead:
             return
         # Somebody who reads the beginning only is not sent much more.
         window = min(fetch.window, max(FIRST_WINDOW, fetch.read_to))
-        self._ask(fetch, min(fetch.size, fetch.read_to + window))
+        end = min(fetch.size, fetch.read_to + window)
+        if end == fetch.size or end - fetch.next_piece * fetch.piece >= min(window // 4, TOGETHER):
+            self._ask(fetch, end)
 
     def _ask(self, fetch: Fetch, end: int) -> None:
-        if fetch.next_piece * PIECE >= end or fetch.is_broken or fetch.is_closed:
+        if fetch.next_piece * fetch.piece >= end or fetch.is_broken or fetch.is_closed:
             return
         room = MEMORY - self.memory
-        while fetch.next_piece * PIECE < end and room > 0:
+        while fetch.next_piece * fetch.piece < end and room > 0:
             number, fetch.next_piece = fetch.next_piece, fetch.next_piece + 1
             fetch.pieces.ask(number)
-            room -= PIECE
+            room -= fetch.piece
             self._read(fetch, number, b"")
 
     def _read(self, fetch: Fetch, number: int, have: bytes) -> None:
         """Ask for a piece, or for what a short answer lacks of it."""
-        begin = number * PIECE
-        wanted = min(PIECE, fetch.size - begin)
+        begin = number * fetch.piece
+        wanted = min(fetch.piece, fetch.size - begin)
         asked = time.monotonic()
 
         def takes(kind: int, packet: memoryview) -> bool:
@@ -242,9 +248,11 @@ class Ahead:
             self._adapt(fetch, time.monotonic() - asked)
             # The only copy: the cache and sshfs have the same.
             come = bytes(content)
-            self._session.keep(fetch.relative, begin + len(have), come, not fetch.is_closed)
+            self._session.keep(fetch.relative, begin + len(have), come, not fetch.is_closed, bool(fetch.under_way))
             piece = have + come if have else come
             if len(piece) < wanted:
+                # Go's pkg/sftp sends no more at once, and has to be asked again.
+                self._largest = PIECE
                 self._read(fetch, number, piece)
             elif fetch.pieces.is_asked(number):
                 fetch.pieces.put(number, piece, fetch.size)

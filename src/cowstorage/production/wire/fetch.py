@@ -15,6 +15,10 @@ from cowstorage.production.wire.pieces import Pieces, Read
 FIRST_WINDOW = 4 * PIECE
 LAST_WINDOW = 128 * PIECE
 
+# Bytes that are asked for at once of a file of so many and more: half as many requests, for the server, too.
+LARGE_PIECE = 2 * PIECE
+LARGE = 1 << 20
+
 
 class Fetch:
     """What is asked for ahead of one file.
@@ -22,6 +26,7 @@ class Fetch:
     :param answer: sends an answer to sshfs.
     :ivar handle: the server's; ``None`` until it has come.
     :ivar told: what production told of it, and ``attributes`` the packet that it told it with.
+    :ivar piece: bytes that are asked for at once.
     :ivar is_asked: whether we have asked for it, before sshfs opened it.
     :ivar is_told: whether it has told, be it that there is no such file.
     :ivar is_claimed: whether sshfs has opened it.
@@ -39,6 +44,7 @@ class Fetch:
         self.stats: List[int] = []
         self.opens: List[int] = []
         self.pieces = Pieces(answer)
+        self.piece = PIECE
         self.under_way: Set[int] = set()
         self.next_piece = 0
         self.read_to = 0
@@ -49,11 +55,19 @@ class Fetch:
         """Bytes of the file, as told."""
         return self.told.size if self.told else 0
 
+    def begin(self, told: Attributes, packet: Buffer, largest: int) -> None:
+        """Take what production told of it; from now on its size is known, and what it is read in.
+
+        :param largest: bytes that are asked for at once at most.
+        """
+        self.told, self.attributes, self.is_told = told, bytes(packet), True
+        self.piece = self.pieces.size = largest if told.size >= LARGE else PIECE
+
     def ranges_under_way(self) -> Coverage:
         """Return which bytes will come yet."""
         coverage = Coverage()
         for number in self.under_way:
-            coverage.add(number * PIECE, min(self.size, (number + 1) * PIECE))
+            coverage.add(number * self.piece, min(self.size, (number + 1) * self.piece))
         return coverage
 
 
@@ -66,7 +80,8 @@ class Around(NamedTuple):
     :param has_told: called with a relative path, what production told of the file, and the packet with that.
     :param has_opened: called with a handle of the server's, and a relative path; tells whether it can be believed.
     :param has_closed: called with the same for a file that nobody has opened.
-    :param keep: takes bytes of a file for the cache: relative path, offset, bytes, whether they may be the first.
+    :param keep: takes bytes of a file for the cache: relative path, offset, bytes, whether they may be the first, and
+        whether more is under way.
     :param doubt: called with the relative path of a file that is not what production told.
     :param pass_on: has a READ of sshfs's, by a handle of the server's, answered by the server.
     """
@@ -77,6 +92,6 @@ class Around(NamedTuple):
     has_told: Callable[[str, Attributes, Buffer], None]
     has_opened: Callable[[bytes, str], bool]
     has_closed: Callable[[bytes, str], None]
-    keep: Callable[[str, int, Buffer, bool], None]
+    keep: Callable[[str, int, Buffer, bool, bool], None]
     doubt: Callable[[str], None]
     pass_on: Callable[[bytes, Read], None]

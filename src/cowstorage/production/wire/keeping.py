@@ -41,10 +41,11 @@ class Keeping:
             del self._told[next(iter(self._told))]
         self._store.check(relative, told)
 
-    def keep(self, relative: str, offset: int, content: Buffer, begins: bool = True) -> None:
+    def keep(self, relative: str, offset: int, content: Buffer, begins: bool = True, more: bool = False) -> None:
         """Take bytes of a file.
 
         :param begins: whether they may be the first ones.
+        :param more: whether more is under way.
         """
         self._counters.from_production += len(content)
         told = self._told.get(relative)
@@ -53,7 +54,7 @@ class Keeping:
             self._store.begin(relative, told)
         coming = self._store.partials.get(relative)
         if coming:
-            coming.add(offset, content)
+            coming.add(offset, content, more)
             if coming.is_complete:
                 self._store.keep(coming)
 

@@ -14,6 +14,9 @@ from cowstorage.production.wire.threads import Worker
 # A file that is read in more pieces that do not touch is not kept.
 MOST_GAPS = 10_000
 
+# Bytes that are written at once: to wake the writer for each piece costs more than the writing.
+BATCH = 1 << 18
+
 
 class Coverage:
     """Which bytes of a file have come, as intervals that neither touch nor overlap."""
@@ -79,6 +82,8 @@ class Partial:
         self.failed = False
         self.coverage = Coverage()
         self._writer = writer
+        self._batch: List[bytes] = []
+        self._batch_begin = self._batch_end = 0
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
 
@@ -87,10 +92,12 @@ class Partial:
         """Whether every byte has come."""
         return not self.failed and self.coverage.has(0, self.size)
 
-    def add(self, offset: int, content: Buffer) -> None:
+    def add(self, offset: int, content: Buffer, more: bool = False) -> None:
         """Take bytes of the file, a copy of those that may change.
 
         None are taken when the disk is slower than the line: then they have not come.
+
+        :param more: whether more is under way, which may be written with them.
         """
         end = offset + len(content)
         if self.failed or self.coverage.has(offset, end):
@@ -98,12 +105,17 @@ class Partial:
         if end > self.size or self.coverage.intervals > MOST_GAPS:
             self.failed = True
             return
-        kept = bytes(content)
-        if kept and not kept[0] and kept == bytes(len(kept)):
-            # What is all zeros stays a hole: a sparse file stays sparse.
-            kept = b""
-        if self._writer.offer(lambda: self._write(offset, kept), len(kept)):
-            self.coverage.add(offset, end)
+        if not self._writer.take(len(content)):
+            return
+        self.coverage.add(offset, end)
+        if self._batch and (offset != self._batch_end or end - self._batch_begin > BATCH):
+            self._write_batch()
+        if not self._batch:
+            self._batch_begin = offset
+        self._batch.append(bytes(content))
+        self._batch_end = end
+        if not more:
+            self._write_batch()
 
     def finish(self, then: Callable[[Partial], None]) -> None:
         """Have the file closed once all is written, or thrown away as ``failed``; then ``then`` called with this.
@@ -124,19 +136,41 @@ class Partial:
                 self._throw_away()
             then(self)
 
+        self._write_batch()
         self._writer.give(close)
 
     def discard(self) -> None:
         """Have the file thrown away."""
         self.failed = True
+        self._write_batch()
         self._writer.give(self._throw_away)
 
-    def _write(self, offset: int, content: bytes) -> None:
-        left = memoryview(content)
+    def _write_batch(self) -> None:
+        """Have the pieces written that have come and touch."""
+        if not self._batch:
+            return
+        batch, self._batch = self._batch, []
+        begin, size = self._batch_begin, self._batch_end - self._batch_begin
+
+        def write() -> None:
+            self._write(begin, batch)
+            self._writer.done(size)
+
+        self._writer.give(write)
+
+    def _write(self, offset: int, pieces: List[bytes]) -> None:
+        left = [memoryview(piece) for piece in pieces if piece]
+        if all(map(_is_zero, pieces)):
+            # It stays a hole: a sparse file stays sparse.
+            return
         try:
             while left and not self.failed:
-                written = os.pwrite(self._descriptor, left, offset)
-                left, offset = left[written:], offset + written
+                written = os.pwritev(self._descriptor, left, offset)
+                offset += written
+                while left and written >= len(left[0]):
+                    written -= len(left.pop(0))
+                if written:
+                    left[0] = left[0][written:]
         except OSError:
             self.failed = True
 
@@ -144,3 +178,7 @@ class Partial:
         for function in (lambda: os.close(self._descriptor), lambda: os.unlink(self.path)):
             with contextlib.suppress(OSError):
                 function()
+
+
+def _is_zero(content: bytes) -> bool:
+    return not content or (not content[0] and content == bytes(len(content)))

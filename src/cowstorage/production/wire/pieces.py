@@ -38,16 +38,19 @@ class Pieces:
     """The pieces of one file that are asked for, each until it was read to its end.
 
     :param answer: sends bytes to sshfs.
+    :ivar size: bytes of each but the last one.
     """
 
     def __init__(self, answer: Callable[[packets.Buffer], None]):
         self._answer = answer
+        self.size = PIECE
         self._come: Dict[int, Optional[bytes]] = {}
         self._waiting: Dict[int, List[_Waiting]] = {}
 
-    def __len__(self) -> int:
-        """How many there are, those under way included."""
-        return len(self._come)
+    @property
+    def memory(self) -> int:
+        """Bytes of all, those under way included."""
+        return len(self._come) * self.size
 
     def ask(self, number: int) -> None:
         """Expect a piece."""
@@ -63,7 +66,7 @@ class Pieces:
         :param size: of the file; the READ begins before.
         """
         come = self._come
-        first, last = read.offset // PIECE, (min(size, read.offset + read.length) - 1) // PIECE
+        first, last = read.offset // self.size, (min(size, read.offset + read.length) - 1) // self.size
         numbers = range(first, last + 1)
         if any(number not in come for number in numbers):
             return False
@@ -96,7 +99,7 @@ class Pieces:
         """Answer, and let go of the pieces that were read to their ends."""
         read = waiting.read
         end = min(size, read.offset + read.length)
-        left, skipped = end - read.offset, read.offset - waiting.first * PIECE
+        left, skipped = end - read.offset, read.offset - waiting.first * self.size
         self._answer(packets.data_header(read.number, left))
         for number, part in enumerate(waiting.parts, waiting.first):
             content: packets.Buffer = part or b""
@@ -104,5 +107,5 @@ class Pieces:
                 content = memoryview(content)[skipped : skipped + left]
             self._answer(content)
             left, skipped = left - len(content), 0
-            if end >= min(size, (number + 1) * PIECE):
+            if end >= min(size, (number + 1) * self.size):
                 self._come.pop(number, None)

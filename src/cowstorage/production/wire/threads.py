@@ -35,18 +35,16 @@ class Worker:
         """Bytes that wait to be done."""
         return self._given - self._done
 
-    def offer(self, job: Job, size: int) -> bool:
-        """Have a job done that keeps ``size`` bytes until then; return whether there was room for it."""
+    def take(self, size: int) -> bool:
+        """Reserve room for bytes that wait for a job, which calls ``done``; return whether there was room for them."""
         if self.waiting + size > self._most:
             return False
         self._given += size
-
-        def counted() -> None:
-            job()
-            self._done += size
-
-        self._jobs.put(counted)
         return True
+
+    def done(self, size: int) -> None:
+        """Free what was reserved for a job; to be called by the job."""
+        self._done += size
 
     def finish(self, seconds: float) -> None:
         """Wait until all jobs are done, for a number of seconds at most."""
