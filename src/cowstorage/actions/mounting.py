@@ -160,9 +160,8 @@ def mount_unions(context: Context, union: Union, production: Production) -> Iter
     for storage in merged_storages(context.settings):
         layer = layer_of_part(context, storage, union)
         is_blobs = storage == "blobstorage"
-        if is_blobs and eviction.is_full(context.settings) and not blob_cache.suffices(context.settings, bases):
-            yield Step("Drop the BLOBs that were read least recently", action=partial(_make_room, context))
         if is_blobs:
+            yield from make_room(context)
             yield Step(f"Look at {layer.upper}", action=partial(_prepare_upper, context, union, layer))
         yield Step(
             f"Lay {union.name} over {layer.merged}",
@@ -187,7 +186,14 @@ def mount_commands(context: Context, union: Union, layer: Layer) -> Tuple[Comman
     return (mounted, without_links(layer)) if by_root else (mounted,)
 
 
-def _make_room(context: Context) -> None:
+def make_room(context: Context) -> Iterator[Step]:
+    """Make room in a full BLOB cache, while no union lies over it."""
+    settings = context.settings
+    if eviction.is_full(settings) and not blob_cache.suffices(settings, context.journal.bases):
+        yield Step("Drop the BLOBs that were read least recently", action=partial(_drop_blobs, context))
+
+
+def _drop_blobs(context: Context) -> None:
     dropped = eviction.make_room(context.settings)
     if dropped.files:
         context.output.say(

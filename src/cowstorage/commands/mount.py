@@ -142,6 +142,8 @@ def plan(context: Context, seen: Survey, todo: Todo, facts: Facts) -> Iterator[S
             yield from without_undo(mounting.unmount_all(context, seen.made_with))
         yield mounting.note_mounted(context, look.NOTHING, offline=offline)
         if not offline:
+            # Before the wire counts what is there.
+            yield from mounting.make_room(context)
             yield from mounting.mount_production(context)
     production = remembered(context) if offline else facts.production()
     choice = facts.union(production)

@@ -389,7 +389,6 @@ def test_what_finds_no_room_has_some_made(tmp_path: Path) -> None:
     full.unlink()
     os.unlink(tmp_path / "blobstorage" / "0x01" / "0x03f1.blob")
     line.read(names[3])
-    line.read(names[4])
     until(lambda: line.store.limit.counted == 70_000, "what is there is counted anew")
     line.read(names[5])
     until(lambda: len(in_cache(tmp_path)) == 2, "there is room again")

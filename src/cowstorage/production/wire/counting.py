@@ -9,7 +9,7 @@ from cowstorage.part.counters import Counters
 from cowstorage.production.wire.threads import Worker
 
 # Seconds between two writings.
-SAVE_SECONDS = 5.0
+SAVE_SECONDS = 2.0
 
 
 class Counting:

@@ -131,7 +131,7 @@ class Filling:
         now = time.monotonic()
         if not (self._is_looking or self._queue) and (self._more or now > self._looked_at + LOOK_SECONDS):
             self._is_looking, self._more, self._looked_at = True, False, now
-            self._readers.ask(self._candidates.find, self._take)
+            self._readers.ask_apart(self._candidates.find, self._take)
 
     def _is_held_up(self) -> bool:
         return self._session.is_busy() or self._store.is_behind

@@ -43,6 +43,8 @@ class Knowledge:
         self._worker = Worker()
         # A lookup moves the position of a file that it reads.
         self._lock = threading.Lock()
+        self._has_read = threading.Event()
+        self._has_read.set()
         self._loaded: Tuple[Optional[Signature], List[BlobLookup]] = (None, [])
         self._files: Files = ()
         self._asked: Optional[Signature] = None
@@ -57,7 +59,9 @@ class Knowledge:
             return self._look_up(oid)
 
     def bases(self) -> Optional[Files]:
-        """Return what tells the bases that are known from others; ``None`` while they are being read, or in doubt."""
+        """Return what tells the bases that are known from others, once they have been read; ``None``: in doubt."""
+        self._current()
+        self._has_read.wait()
         return self._files if self._current() else None
 
     def _current(self) -> List[BlobLookup]:
@@ -68,6 +72,7 @@ class Knowledge:
             return lookups
         if signature is not None and signature != self._asked:
             self._asked = signature
+            self._has_read.clear()
             self._worker.give(lambda: self._load(signature))
         return []
 
@@ -113,6 +118,7 @@ class Knowledge:
             lookups, files = [], ()
         self._files = files
         self._loaded = (signature, lookups)
+        self._has_read.set()
 
     def _file(self, name: str, base: Position) -> File:
         path = os.path.join(self._location, "base", name)

@@ -41,7 +41,7 @@ class Limit:
         # Bytes of those that are not in the cache yet, by their paths, and of all that were ever kept.
         self._settling: Dict[str, int] = {}
         self._kept = 0
-        self.is_full = False
+        self.is_full = os.path.exists(self._full)
         self._count()
 
     def allows(self, size: int, reserved: int, spare: Optional[Spare]) -> bool:
@@ -58,8 +58,8 @@ class Limit:
             return False
         if self.counted + reserved + size <= most:
             return True
-        if spare is None and size <= most:
-            self._note_full()
+        if spare is None and size <= most and not self.is_full:
+            self._writer.give(self._note_full)
         return False
 
     def keep(self, path: str, size: int) -> None:
@@ -74,18 +74,13 @@ class Limit:
         del self._settling[path]
 
     def _note_full(self) -> None:
-        """Have room made when the unions are laid the next time; where it was, count anew."""
-
-        def note() -> None:
-            self.is_full = _touch(self._full)
-
-        if not self.is_full:
-            self._writer.give(note)
-        elif not os.path.exists(self._full):
-            self.is_full, self.counted, self._count_until = False, None, 0.0
+        """Have room made when the unions are laid the next time."""
+        self.is_full = _touch(self._full)
 
     def _count(self) -> None:
-        """Have the bytes in the cache counted anew, where they are limited and were not counted lately."""
+        """Have the bytes in the cache counted anew, where room was made, or they were not counted lately."""
+        if self.is_full and not os.path.exists(self._full):
+            self.is_full, self.counted, self._count_until = False, None, 0.0
         now = time.monotonic()
         if self._counter and now > self._count_until:
             self._count_until = now + COUNTED_SECONDS

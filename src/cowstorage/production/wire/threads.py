@@ -66,6 +66,7 @@ class Readers:
 
     def __init__(self) -> None:
         self._workers: List[Worker] = []
+        self._apart: Optional[Worker] = None
         self._next = 0
         self._results: Deque[Job] = deque()
         self.wakes, self._wake = os.pipe()
@@ -76,7 +77,15 @@ class Readers:
         """Have ``function`` called by a thread, and ``take``, with its result, when ``take_results`` is called."""
         if not self._workers:
             self._workers = [Worker() for _ in range(self.COUNT)]
+        self._next = (self._next + 1) % self.COUNT
+        self._give(self._workers[self._next], function, take)
 
+    def ask_apart(self, function: Callable[[], Any], take: Callable[[Any], None]) -> None:
+        """Do the same by a thread that nobody waits for: ``function`` may take long."""
+        self._apart = self._apart or Worker()
+        self._give(self._apart, function, take)
+
+    def _give(self, worker: Worker, function: Callable[[], Any], take: Callable[[Any], None]) -> None:
         def job() -> None:
             result = function()
             self._results.append(lambda: take(result))
@@ -84,8 +93,7 @@ class Readers:
             with contextlib.suppress(BlockingIOError):
                 os.write(self._wake, b"\0")
 
-        self._next = (self._next + 1) % self.COUNT
-        self._workers[self._next].give(job)
+        worker.give(job)
 
     def take_results(self) -> None:
         """Hand on what has been read."""
