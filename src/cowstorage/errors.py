@@ -90,12 +90,13 @@ class ProgramMissing(CowStorageError):
 class CommandFailed(CowStorageError):
     """A program that ended with an unexpected exit code.
 
-    :param command: the command as one would type it in a shell.
+    :ivar command: the command as one would type it in a shell.
     :ivar exit_code_of_command: the program's own exit code; negative for a signal.
     :ivar output: what the program printed; the message shows the last eight lines.
     """
 
     def __init__(self, command: str, exit_code_of_command: int, output: str):
+        self.command = command
         self.exit_code_of_command = exit_code_of_command
         self.output = output
         tail = "\n".join("    " + line for line in output.strip().splitlines()[-8:])

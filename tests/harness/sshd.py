@@ -145,7 +145,8 @@ class Sshd:
 
     def logins(self) -> int:
         """How often somebody was let in since it was started."""
-        return self.log.read_text(errors="replace").count("Accepted ")
+        # One that is asked whether it would be accepted, and its signature, have lines of their own.
+        return len(re.findall(r"^Accepted \w+ for ", self.log.read_text(errors="replace"), re.MULTILINE))
 
     # What was asked of it
 

@@ -40,7 +40,10 @@ class Program:
     def says(self, configuration: str, master: str = "exit 255") -> None:
         self._program.write_text(
             f'#!/bin/sh\necho "$@" >> {self._log}\n'
-            f'case " $* " in *" -G "*) printf %s {shlex.quote(configuration)};; *" -O "*) {master};; esac\n'
+            'case " $* " in\n'
+            '*" -S none "*" -G "*|*" -G "*" -S none "*) echo controlmaster auto;;\n'
+            '*" -G "*" ControlPath="*) echo "$@" | sed "s/.*ControlPath=/controlpath /; s/ -o .*//";;\n'
+            f'*" -G "*) printf %s {shlex.quote(configuration)};;\n*" -O "*) {master};; esac\n'
         )
         self._program.chmod(0o755)
 
@@ -111,7 +114,8 @@ def test_the_users_options_come_first_and_a_question_is_asked_once(location: Pat
     assert (
         made.command(interactive=True) == tuple(word for word in command if word != "BatchMode=yes")[:3] + command[5:]
     )
-    assert program.calls == ["-G -p 2222 -- plone@www"]
+    assert program.calls[0] == "-G -p 2222 -- plone@www"
+    assert len(program.calls) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,7 +200,7 @@ def test_a_master_that_answers_is_used(location: Path, program: Program) -> None
     with listening(path):
         assert sharing(Ssh(settings, OURS, LOGIN)) == str(path)
         assert path.exists()
-    assert program.calls[1] == f"-F none -o ControlPath={path} -O check -- {LOGIN}"
+    assert program.calls[-1] == f"-F none -o ControlPath={path} -O check -- {LOGIN}"
 
 
 @pytest.mark.parametrize("master", ["exit 255", "sleep 60"], ids=["dead", "hung"])

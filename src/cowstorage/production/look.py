@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import islice
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from cowstorage.database.format import MAGIC_SIZE, NO_MAGICS, magic_problem
 from cowstorage.errors import CowStorageError, RemoteUnusable
@@ -27,6 +27,12 @@ FILES = 200_000
 # another disk is most often linked in at the top, or where the bushy layout begins to branch, at its seventh level.
 LINK_LISTINGS_FAR = 40
 LINK_LISTINGS_NEAR = 2000
+
+# What ZODB makes and removes beside a FileStorage.
+TRANSIENT = (".lock", ".tmp", ".old", ".tr0", ".pack", ".index_tmp")
+
+# Files that are opened at once, each with a round trip or two.
+OPENED_AT_ONCE = 16
 
 # Entries of each that are looked at: a server may show as many as it likes.
 SAMPLE_ENTRIES = 10_000
@@ -128,12 +134,43 @@ def _file_storages(
             f"has no Data.fs in {settings.remote_file_storage}. Is remote the buildout directory? "
             "Else set remote-file-storage.",
         )
-    directory = os.path.join(root, settings.remote_file_storage)
-    magics = {}
-    for name in storages if sample else ():
-        storages[name], magics[name] = _size_and_magic(filesystem, os.path.join(directory, name))
+    magics: Dict[str, bytes] = {}
+    if sample:
+        directory = os.path.join(root, settings.remote_file_storage)
+        now = _sizes_and_magics(filesystem, directory, [*files, *_beside(storages)])
+        magics = {name: magic for name, (_, magic) in now.items() if name in storages}
+        files.update({name: size for name, (size, _) in now.items()})
+    storages = {name: files[name] for name in storages}
     indexes = {name: files[name + ".index"] for name in storages if name + ".index" in files}
     return storages, indexes, magics
+
+
+def _beside(storages: Iterable[str]) -> List[str]:
+    """Return the names of the files that ZODB makes and removes beside FileStorages."""
+    return [name + suffix for name in storages for suffix in TRANSIENT]
+
+
+def _sizes_and_magics(filesystem: FileSystem, directory: str, names: Iterable[str]) -> Dict[str, Tuple[int, bytes]]:
+    """Return the size of each file as production has it now, whatever the mount remembers, and its first bytes.
+
+    What isn't a FileStorage is left out where it can't be read: it may not be needed.  sshfs forgets a file that it
+    remembers and production has removed when somebody wants to open it.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # start-up
+
+    def seen(name: str) -> Optional[Tuple[int, bytes]]:
+        path = os.path.join(directory, name)
+        try:
+            with open_unbuffered(path) as file:
+                return fresh_stat_of(file).size, file.read(MAGIC_SIZE)
+        except OSError as error:
+            if not name.endswith(".fs"):
+                return None
+            raise _not_seen(filesystem, path, "remote", error) from None
+
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        found = zip(names, pool.map(seen, names))
+        return {name: both for name, both in found if both is not None}
 
 
 def _sizes(filesystem: FileSystem, directory: str, option: str) -> Dict[str, int]:
@@ -252,15 +289,6 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "directory" if entry.is_dir() else "file" if entry.is_file() else ""
     except OSError:
         return ""
-
-
-def _size_and_magic(filesystem: FileSystem, path: str) -> Tuple[int, bytes]:
-    """Return the size of a FileStorage as production has it now, whatever the mount remembers, and its first bytes."""
-    try:
-        with open_unbuffered(path) as file:
-            return fresh_stat_of(file).size, file.read(MAGIC_SIZE)
-    except OSError as error:
-        raise _not_seen(filesystem, path, "remote", error) from None
 
 
 def _first_bytes(filesystem: FileSystem, path: str) -> bytes:

@@ -18,6 +18,7 @@ from cowstorage.errors import CowStorageError
 from cowstorage.part.host import Host
 from cowstorage.part.settings import Settings
 from cowstorage.system.processes import run_program
+from cowstorage.system.programs import Command
 
 # User with its @, address without brackets or name, path.
 REMOTE_PARTS = r"((?:[^@/:]+@)?)(?:\[([^\]]+)\]|([^@/:]+)):(.*)"
@@ -78,13 +79,35 @@ class Ssh:
         flags = tuple(word for option in options for word in ("-o", option))
         return ("ssh", *ssh_options(self._settings), *flags, *(self._sharing if shared else ()))
 
+    def in_background(self, interactive: bool) -> Tuple[str, ...]:
+        """Return what ``command`` does for a session that outlives our terminal.
+
+        One of a shared connection ends with the terminal otherwise, though SIGHUP is ignored.
+        """
+        apart = ("setsid",) if self._sharing else ()
+        return (*apart, *self.command(interactive))
+
+    def connect(self, interactive: bool, limit: float) -> Tuple[Command, ...]:
+        """Return the command that logs in, where that is not done yet and the connection can be shared.
+
+        :param limit: seconds.
+        """
+        if not self._sharing or self._is_connected:
+            return ()
+        return (Command((*self.command(interactive), "-f", "-N", "--", self._login or ""), limit=limit),)
+
     @cached_property
     def configuration(self) -> str:
         """What ssh reads of the user's configuration, a line an option, ssh(1), -G; empty where ssh fails."""
+        return self._configured()
+
+    def _configured(self, *more: str) -> str:
+        """Return what ssh's configuration is with more options."""
         if self._login is None:
             return ""
         try:
-            return run_program(("ssh", "-G", *ssh_options(self._settings), "--", self._login), limit=CONNECT_SECONDS)
+            argv = ("ssh", "-G", *ssh_options(self._settings), *more, "--", self._login)
+            return run_program(argv, limit=CONNECT_SECONDS)
         except CowStorageError:
             return ""
 
@@ -95,12 +118,20 @@ class Ssh:
         # Root's keys are not for the developer, whose location is.
         if self._host.for_another or not shares_nothing(self.configuration) or not takes_sockets(path):
             return ()
-        if os.path.exists(path) and self._ask(path, "check") is None:
+        options = ("ControlMaster=auto", f"ControlPath={path}", f"ControlPersist={PERSIST_SECONDS}")
+        flags = tuple(word for option in options for word in ("-o", option))
+        # An option of the part's may come before them, such as -S none.
+        if f"controlpath {path}" not in self._configured(*flags).splitlines():
+            return ()
+        if not self._is_connected:
             # A master that doesn't answer would be waited for; one that is dead is replaced by ssh.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        options = ("ControlMaster=auto", f"ControlPath={path}", f"ControlPersist={PERSIST_SECONDS}")
-        return tuple(word for option in options for word in ("-o", option))
+        return flags
+
+    @cached_property
+    def _is_connected(self) -> bool:
+        return os.path.exists(self._socket) and self._ask(self._socket, "check") is not None
 
     def disconnect(self) -> None:
         """End the master, and with it all sessions; can be done again."""

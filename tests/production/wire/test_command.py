@@ -32,7 +32,7 @@ def test_sshfs_runs_the_wire_which_runs_ssh() -> None:
 
 
 def test_without_reading_through_sshfs_runs_ssh() -> None:
-    assert re.match("ssh_command=ssh ", mounting(REMOTE, read_through="no").argv[2])
+    assert re.match("ssh_command=(setsid )?ssh ", mounting(REMOTE, read_through="no").argv[2])
 
 
 def test_the_program_takes_what_it_is_given() -> None:

@@ -128,7 +128,8 @@ class SSHFS(DevelopersMount):
         command = Command(plain, root=as_root, limit=MOUNT_SECONDS, memory=MEMORY)
         if not any(option.startswith("sftp_server") for option in settings.mount_options):
             command = command._replace(argv=self._argv(read_only_server=True), fallback=plain)
-        return (ProductionMount(settings.mount_point, (mount_point(settings.mount_point), command)),)
+        connect = self._ssh.connect(self.host.interactive, MOUNT_SECONDS)
+        return (ProductionMount(settings.mount_point, (mount_point(settings.mount_point), *connect, command)),)
 
     def _argv(self, read_only_server: bool) -> Tuple[str, ...]:
         settings, host = self.settings, self.host
@@ -162,7 +163,7 @@ class SSHFS(DevelopersMount):
 
     def _ssh_command(self) -> Tuple[str, ...]:
         """Return what sshfs runs to be connected: ssh, or the wire, which runs ssh."""
-        ssh = self._ssh.command(self.host.interactive)
+        ssh = self._ssh.in_background(self.host.interactive)
         if not self.settings.read_through:
             return ssh
         from cowstorage.production.wire.command import wire  # start-up
@@ -234,15 +235,19 @@ class SSHFS(DevelopersMount):
         self.disconnect()
 
     def explain(self, error: CommandFailed) -> CowStorageError:
-        """Return what a failed mount means; asks ssh itself, since sshfs does not show ssh's words.
+        """Return what a failed mount means; asks ssh itself where sshfs failed, since that does not show ssh's words.
 
         Nobody is asked for a password once more.
         """
         remote = self.settings.remote
         login, path = self._remote_parts
-        if "No such file or directory" in error.output:
+        by_ssh = error.command.startswith("ssh ")
+        # What a jump host has said was not shown: the connection outlives it.
+        if by_ssh and any(words in error.output for words, _ in DIAGNOSES):
+            return self._diagnosed(error)
+        if not by_ssh and "No such file or directory" in error.output:
             return RemoteUnusable(remote, f"there is no directory {path} on the server.")
-        if "Permission denied" in error.output:
+        if not by_ssh and "Permission denied" in error.output:
             return RemoteUnusable(remote, f"{login} may not look into {path} on the server.")
         try:
             run_program(
@@ -252,9 +257,14 @@ class SSHFS(DevelopersMount):
                 root=True,
             )
         except CommandFailed as reason:
-            names = {"host": login.rpartition("@")[2], "login": login, "whose": whose_keys(self.host, reason.output)}
-            return diagnosed(remote, DIAGNOSES, reason, otherwise="ssh failed.\n{error}", **names)
+            return self._diagnosed(reason)
         return RemoteUnusable(remote, f"sshfs failed though ssh can log in.\n{error}")
+
+    def _diagnosed(self, reason: CommandFailed) -> RemoteUnusable:
+        """Return what ssh's words mean."""
+        login, whose = self._login, whose_keys(self.host, reason.output)
+        names = {"host": login.rpartition("@")[2], "login": login, "whose": whose}
+        return diagnosed(self.settings.remote, DIAGNOSES, reason, otherwise="ssh failed.\n{error}", **names)
 
 
 def servers(target: str) -> Tuple[int, ...]:
