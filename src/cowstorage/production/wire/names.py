@@ -66,7 +66,7 @@ def oid_of(directory: str) -> Optional[bytes]:
 
 def object_of(directory: str) -> Optional[int]:
     """Return the oid of the directory that holds an object's BLOB files, in either layout; ``None`` for any other."""
-    return int(re.sub("0x|/", "", directory), 16) if _is_object(directory) else None
+    return int(directory.replace("/", "").replace("0x", ""), 16) if _is_object(directory) else None
 
 
 def directory_of(oid: int, beside: str) -> str:

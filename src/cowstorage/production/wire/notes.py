@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import os
-from typing import Set
+from typing import Dict
 
 from cowstorage.part.blob_cache import READ_NOTES, noted
+from cowstorage.production.wire.names import layout_of, object_of
 from cowstorage.production.wire.threads import Worker
 
-# Objects that are noted; more are forgotten.
-MOST = 1_000_000
+# Oids that are noted: ZODB counts them up, and a bit for each of so many takes 32 MB.
+MOST = 1 << 28
 
 
 class Notes:
     """The file of the notes: the directory of an object in a line, each once.
 
     :param directory: ``cache`` in the part's ``location``.
-    :param writer: the thread that writes.
+    :param writer: the thread that writes, and reads what earlier sessions have noted.
     """
 
     def __init__(self, directory: str, writer: Worker):
         self._path = os.path.join(directory, READ_NOTES)
         self._writer = writer
-        self._noted: Set[str] = set(noted(self._path))
+        # A bit for each oid, as far as there are, in each layout; a set of a million directories would take 130 MB.
+        self._noted: Dict[str, bytearray] = {}
+        self._is_read = False
 
     def add(self, relative: str) -> None:
         """Note a BLOB file that is read, by its path below the BLOB directory."""
         directory = os.path.dirname(relative)
-        if directory not in self._noted and len(self._noted) < MOST:
-            self._noted.add(directory)
-            self._writer.give(lambda: self._write(directory))
+        self._writer.give(lambda: self._add(directory))
+
+    def _add(self, directory: str) -> None:
+        if not self._is_read:
+            self._is_read = True
+            for earlier in noted(self._path):
+                self._is_new(earlier)
+        if self._is_new(directory):
+            self._write(directory)
+
+    def _is_new(self, directory: str) -> bool:
+        """Tell whether the oid of a directory has no bit yet, and give it one."""
+        oid = object_of(directory)
+        if oid is None or oid >= MOST:
+            return False
+        bits = self._noted.setdefault(layout_of(directory + "/"), bytearray())
+        at, bit = oid >> 3, 1 << (oid & 7)
+        if at >= len(bits):
+            bits.extend(bytes(at + 1 - len(bits)))
+        is_new = not bits[at] & bit
+        bits[at] |= bit
+        return is_new
 
     def _write(self, directory: str) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
