@@ -171,7 +171,7 @@ def main() -> None:
         runtime = Runtime(workspace.path / "runtime")
         with user_allow_other():
             rows = list(one_blob_rows(lambda trip: Scene(workspace, site, runtime, trip)))
-            ordered = sequential(lambda trip: Scene(workspace, site, runtime, trip))
+            ordered = sequential(lambda trip: Scene(workspace, site, runtime, trip, direct=True))
         head = (
             "",
             *(f"{trip * 1e3:.0f} ms, {how}" for trip in ROUND_TRIPS for how in ("sshfs alone", "with the cache")),
