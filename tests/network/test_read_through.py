@@ -194,9 +194,7 @@ def is_counted(buildout: Buildout) -> bool:
     if not counted or not (counted["reads"] > counted["hits"] > 0 < counted["beforehand"]):
         return False
     shown = buildout.run("status", check=True).stdout
-    assert re.search(r"read over sshfs .* BLOBs?, .* of them from the cache; .* fetched beforehand; since", shown), (
-        shown
-    )
+    assert re.search(r"BLOB reads +[0-9,]+, [0-9,]+ from the cache \(.*\); fetched .*, .* ahead", shown), shown
     return True
 
 

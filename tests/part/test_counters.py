@@ -18,16 +18,14 @@ def test_what_is_saved_is_read_and_shown(tmp_path: Path) -> None:
     found = saved(str(tmp_path / "cache"))
     assert found is not None
     assert found.as_data() == counters.as_data()
-    shown = "1,200 BLOBs, 1,100 of them from the cache; 5.0 MB from the cache, 14.2 kB from production"
-    assert str(found).startswith(f"{shown}; since ")
     found.beforehand = 7
-    assert str(found).startswith(f"{shown}; 7 bytes fetched beforehand; since ")
+    assert str(found) == "1,200, 1,100 from the cache (5.0 MB); fetched 14.2 kB, 7 bytes ahead"
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [COUNTERS]
 
 
 @pytest.mark.parametrize(
     "damaged",
-    ["", "{", "[]", "{}", "null", {"since": float("inf")}, {"since": 10**30}, {"reads": "many"}],
+    ["", "{", "[]", "{}", "null", {"since": float("inf")}, {"reads": "many"}],
 )
 def test_what_is_damaged_is_nothing(damaged: object, tmp_path: Path) -> None:
     if isinstance(damaged, dict):

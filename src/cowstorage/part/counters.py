@@ -8,7 +8,7 @@ import os
 import time
 from typing import Dict, Mapping, Optional
 
-from cowstorage.system.output import counted, human_size, local_time
+from cowstorage.system.output import human_size
 
 # The file in the directory of the BLOB cache.
 COUNTERS = "counters.json"
@@ -33,12 +33,8 @@ class Counters:
         self.from_cache = self.from_production = self.beforehand = 0
 
     def __str__(self) -> str:
-        come = {"the cache": self.from_cache, "production": self.from_production}
-        parts = [f"{counted(self.reads, 'BLOB')}, {self.hits:,} of them from the cache"]
-        parts += [", ".join(f"{human_size(size)} from {source}" for source, size in come.items())]
-        if self.beforehand:
-            parts += [f"{human_size(self.beforehand)} fetched beforehand"]
-        return f"{'; '.join(parts)}; since {local_time(self.since)}"
+        cached, fetched, ahead = map(human_size, (self.from_cache, self.from_production, self.beforehand))
+        return f"{self.reads:,}, {self.hits:,} from the cache ({cached}); fetched {fetched}, {ahead} ahead"
 
     def as_data(self) -> Dict[str, int]:
         """Return them by their names."""
@@ -70,9 +66,6 @@ def saved(directory: str) -> Optional[Counters]:
     """Return what the last wire has counted; ``None`` where none has, or the file is damaged."""
     try:
         with open(os.path.join(directory, COUNTERS), encoding="ascii") as file:
-            counters = of_data(json.loads(file.read(LONGEST)))
-        # A time that is none can't be shown.
-        str(counters)
+            return of_data(json.loads(file.read(LONGEST)))
     except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
-    return counters
