@@ -100,7 +100,7 @@ class Context:
         self._written = self.journal.as_text()
 
     def save(self) -> None:
-        """Write the journal, where it has changed: each writing waits for the disk."""
+        """Write the journal, where it has changed: each writing waits for the disk, up to a second where it is busy."""
         text = self.journal.as_text()
         if text != self._written:
             journal.save(self.settings.location, self.journal)
@@ -132,10 +132,9 @@ class Context:
         return Execution(self.runner, self.output, self._remember)
 
     def _remember(self, step: Optional[str]) -> None:
-        """Note the step that is under way, and whatever else has changed in the journal; ``None``: no step."""
+        """Note the step that is under way; ``None``: no step."""
         self.journal.operation = {"command": self.command, "step": step} if step else None
         operation.note(self.settings.location, self.journal.operation)
-        self.save()
 
     def forget_operation(self) -> None:
         """Forget the step that an earlier command was killed in, at the good end of this one."""

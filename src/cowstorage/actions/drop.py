@@ -44,9 +44,11 @@ def drop_unknown_files(context: Context) -> Iterator[Step]:
 
 
 def _forget_union(context: Context, storage: str) -> None:
-    """Note in the journal that no union wrote an upper: one with plain files only can be used by any union."""
+    """Note in the journal, with its next writing, that no union wrote an upper: with plain files any union can use it.
+
+    A command that is cut off before drops it again.
+    """
     context.journal.uppers.pop(storage, None)
-    context.save()
 
 
 def drop_later_blobs(context: Context, positions: Dict[str, Position]) -> Iterator[Step]:

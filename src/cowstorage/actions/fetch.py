@@ -42,13 +42,12 @@ def is_first(context: Context, names: List[str]) -> bool:
 
 
 def note_synced(context: Context) -> Step:
-    """Return the step that notes in the journal that all FileStorages are at production's state of now."""
+    """Return the step that notes, for the journal's next writing, that all FileStorages are at production's state."""
 
     def action() -> None:
         context.journal.synced = time.time()
         context.journal.remote = context.settings.remote
         preparation.note_due(context, True)
-        context.save()
 
     return Step("Remember when, and from where", action=action)
 

@@ -216,6 +216,8 @@ def _prove(context: Context, union: Union, layer: Layer, sample: Optional[str], 
     context.journal.uppers[layer.storage] = union.name
     if layer.storage == "blobstorage" and context.journal.mounted:
         context.journal.mounted["outdated"] = False
+    if layer.storage == merged_storages(context.settings)[-1]:
+        context.save()
     if not context.journal.is_offline:
         for target in context.filesystem.targets:
             _verify_read_only(target)
