@@ -319,7 +319,7 @@ def main_python(name):
     return python
 
 
-@pytest.mark.parametrize("name", lines())
+@pytest.mark.parametrize("name", list(lines()))
 def test_a_download_cache_and_shared_eggs_are_enough(name, workshops, wheel, tmp_path):
     """Built from a download cache alone; then a second buildout, with the eggs of the first and no other source.
 
@@ -342,7 +342,7 @@ def test_a_download_cache_and_shared_eggs_are_enough(name, workshops, wheel, tmp
     assert "usage: cow-status" in run(second.directory / "bin" / "cow-status", "--help")
 
 
-@pytest.mark.parametrize("name", lines())
+@pytest.mark.parametrize("name", list(lines()))
 def test_a_download_cache_is_filled_and_enough_and_offline_works_as_far_as_it_can(name, workshops, wheel, tmp_path):
     """Built from a download cache without install-from-cache; then offline (-o), as far as this zc.buildout can.
 
