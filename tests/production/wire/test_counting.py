@@ -33,6 +33,17 @@ def test_reads_hits_and_bytes_are_counted(tmp_path: Path) -> None:
     assert (counted.from_production, counted.beforehand) == (len(CONTENT), 0)
 
 
+def test_a_small_file_that_comes_before_it_is_opened_is_no_hit(tmp_path: Path) -> None:
+    line = Line(tmp_path, Server({PATH: CONTENT[:1000]}))
+    line.stat(PATH)
+    until(lambda: in_cache(tmp_path), "it is in the cache")
+    for hits in (0, 1):
+        line.read(PATH)
+        counted = line.session.counters
+        assert (counted.reads, counted.hits, counted.from_cache) == (hits + 1, hits, hits * 1000)
+        assert counted.from_production == 1000
+
+
 def test_what_nobody_has_asked_for_is_counted_apart(tmp_path: Path) -> None:
     content = CONTENT * 3
     files = served(relative_of(100), relative_of(101), content=content)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowstorage.database import blobs
-from cowstorage.production.wire import candidates, filling, pace
+from cowstorage.production.wire import candidates, filling, pace, store
 from cowstorage.production.wire.names import blob_path, directory_of, object_of
 from harness.polling import until
 from production.wire.base import BUSHY, LAWN, NEW, OLD, Base, Database, cache, note, relative_of, served
@@ -93,6 +93,35 @@ def test_the_neighbours_of_what_is_read_are_fetched(tmp_path: Path) -> None:
     line.quiet()
     assert set(in_cache(tmp_path)) == set(map(relative_of, near))
     assert server.opened == {}
+
+
+def test_who_reads_on_has_the_next_neighbours_fetched_and_who_reads_again_none(tmp_path: Path) -> None:
+    oids = range(100, 200, candidates.REACH // 2)
+    server = Server(served(*map(relative_of, oids), content=b"content"))
+    known = Database(dict.fromkeys(oids, NEW))
+    line = Line(tmp_path, server, knowledge=known, fills=True)
+    line.read(path_of(relative_of(oids[0])))
+    line.idle()
+    assert {subject for _, subject in server.asked} == set(map(path_of, map(relative_of, oids[:3])))
+    until(lambda: len(in_cache(tmp_path)) == 3, "they are in the cache")
+    line.read(path_of(relative_of(oids[2])))
+    line.idle()
+    assert {subject for _, subject in server.asked} == set(map(path_of, map(relative_of, oids)))
+    line.quiet()
+    again = Line(tmp_path, server, knowledge=known, fills=True)
+    again.idle()
+    again.read(path_of(relative_of(oids[0])))
+    assert not again.session._filling._more
+
+
+def test_what_is_fetched_so_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "free_bytes", lambda path: store.RESERVE + filling.SPARE.room)
+    server = Server(served(*map(relative_of, range(100, 104))))
+    line = Line(tmp_path, server, knowledge=Database(dict.fromkeys(range(100, 104), NEW)), fills=True)
+    line.read(path_of(relative_of(100)))
+    line.idle()
+    line.quiet()
+    assert set(in_cache(tmp_path)) == {relative_of(100)}
 
 
 def test_so_many_neighbours_and_no_more_bytes_than_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,9 @@ from cowstorage.production.wire.threads import Readers
 # Files at a time; a server may have few handles.
 MOST_FILES = 4
 
+# Files that are known to have been fetched; behind so many the first are forgotten.
+MOST_FETCHED = 4096
+
 # Errors in a row, after which the server is asked for nothing more until the next sync.
 MOST_ERRORS = 8
 
@@ -96,6 +99,8 @@ class Filling:
         self._more = True
         self._looked_at = 0.0
         self._errors = self._neighbours = 0
+        # Those that were fetched, and not read yet.
+        self._fetched: Dict[str, bool] = {}
 
     @property
     def due(self) -> Optional[float]:
@@ -106,9 +111,13 @@ class Filling:
         """Take note of a request of sshfs's: what it waits for is to wait behind one packet at most."""
         self._pace.interrupt()
 
-    def has_read(self, relative: str) -> None:
-        """Take note of a BLOB file that sshfs opens: its neighbours may be next."""
-        if self._candidates:
+    def has_read(self, relative: str, is_hit: bool) -> None:
+        """Take note of a BLOB file that sshfs opens: its neighbours may be next.
+
+        Of one that was in the cache they are there, too, unless it is a neighbour itself that was fetched lately.
+        """
+        was_fetched = self._fetched.pop(relative, False)
+        if self._candidates and (was_fetched or not is_hit):
             self._candidates.add(relative)
             self._more = True
 
@@ -190,6 +199,9 @@ class Filling:
         partial = self._store.begin(relative, told, SPARE) if told and is_wanted and self._may_be(opening) else None
         if partial:
             self._neighbours += 0 if opening.candidate.was_read else partial.size
+            self._fetched[relative] = True
+            if len(self._fetched) > MOST_FETCHED:
+                del self._fetched[next(iter(self._fetched))]
             self._files.add(handle, partial, Coverage())
             self._files.go_on()
         else:

@@ -12,10 +12,12 @@ from cowstorage.production.wire.store import Cached
 class Local:
     """A BLOB file of the cache that sshfs has open.
 
+    :param is_hit: whether it was there before it was asked for.
     :ivar reading: how many threads read it, which its closing waits for.
     """
 
-    def __init__(self, cached: Cached):
+    def __init__(self, cached: Cached, is_hit: bool):
+        self.is_hit = is_hit
         self.attributes: Attributes = cached.attributes
         self.size = cached.size
         self.reading = 0
@@ -76,11 +78,14 @@ class Handles:
         self.remote: Dict[bytes, Remote] = {}
         self._readers: Dict[str, int] = {}
 
-    def add(self, cached: Cached) -> bytes:
-        """Return a handle of ours for a file of the cache."""
+    def add(self, cached: Cached, is_hit: bool) -> bytes:
+        """Return a handle of ours for a file of the cache.
+
+        :param is_hit: whether it was there before it was asked for.
+        """
         self._number += 1
         handle = self._prefix + b"%x" % self._number
-        self.local[handle] = Local(cached)
+        self.local[handle] = Local(cached, is_hit)
         return handle
 
     def add_remote(self, handle: bytes, relative: str) -> bool:

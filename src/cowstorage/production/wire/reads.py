@@ -49,7 +49,7 @@ class Reads:
         if wanted <= 0:
             self._to_client(packets.status(number, packets.EOF))
             return
-        self._counters.from_cache += wanted
+        self._counters.from_cache += wanted if local.is_hit else 0
         content = local.read_now(offset, wanted)
         if content is not None:
             self._to_client(packets.data(number, content))

@@ -172,13 +172,16 @@ class Session(Exchange):
             return False
         if self._notes:
             self._notes.add(relative)
-        self.counters.reads += 1
-        self._filling.has_read(relative)
         cached = self._store.open(relative)
+        # A small file that was asked for ahead may be there already.
+        is_hit = cached is not None and not self._ahead.has(relative)
+        self.counters.reads += 1
+        self.counters.hits += is_hit
+        self._filling.has_read(relative, is_hit)
         if cached:
-            self.counters.hits += 1
             self._ahead.pass_by(relative)
-            self._to_client(packets.made(packets.HANDLE, number, packets.string(self._handles.add(cached))))
+            handle = self._handles.add(cached, is_hit)
+            self._to_client(packets.made(packets.HANDLE, number, packets.string(handle)))
             return True
         self._take_over(relative)
         if self._ahead.open(relative, number):
