@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple
 
@@ -11,11 +12,12 @@ import pytest
 
 from cowstorage.part.host import CACHEFILESD_PID
 from cowstorage.system import mounts
-from harness import needs, processes
+from harness import needs
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
 from harness.polling import until
 from harness.production import Production
+from machine import boot
 from network.cycle import status, whole_cycle
 from network.servers import NfsServer
 
@@ -72,17 +74,21 @@ def test_the_whole_cycle_over_nfs(
 
 
 @pytest.fixture
-def cachefilesd(scratch: Path) -> Iterator[None]:
-    """cachefilesd(8) as its package starts it, with a cache of the test's own."""
-    configuration = scratch / "cachefilesd.conf"
-    (scratch / "fscache").mkdir()
-    configuration.write_text(f"dir {scratch}/fscache\ntag cowstorage\nbrun 3%\nbcull 2%\nbstop 1%\n")
+def cachefilesd() -> Iterator[None]:
+    """cachefilesd(8), with a cache on the machine's own disk, which is thrown away: the kernel holds on to it."""
     program = needs.program("cachefilesd", "cachefilesd")
+    cache = Path(tempfile.mkdtemp(prefix="fscache-", dir=boot.WORK))
+    configuration, pid_file = cache.with_suffix(".conf"), Path(CACHEFILESD_PID)
+    configuration.write_text(f"dir {cache}\ntag cowstorage\n", encoding="utf-8")
     subprocess.run(["modprobe", "cachefiles"], check=True)
-    subprocess.run([program, "-f", str(configuration)], check=True)
-    pid = int(until(Path(CACHEFILESD_PID).read_text, "cachefilesd has written its pid"))
+    # In the foreground it writes no file with its pid.
+    daemon = subprocess.Popen([program, "-n", "-s", "-f", str(configuration)], stdin=subprocess.DEVNULL)
+    pid_file.write_text(f"{daemon.pid}\n", encoding="ascii")
+    until((cache / "cache").is_dir, "cachefilesd has its cache")
     yield
-    processes.end([pid])
+    pid_file.unlink()
+    daemon.terminate()
+    daemon.wait(10)
 
 
 def reads_of(mount_point: str) -> int:
