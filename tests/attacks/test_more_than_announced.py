@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 import pytest
 
 from cowstorage.database import blobs
+from cowstorage.production import through_mount
 from cowstorage.production.blob_source import BlobSource
 from faults import scripts
 from harness.buildout import Buildout
@@ -70,6 +71,8 @@ def referred_to(production: Production) -> str:
 
 
 def no_large_files() -> None:
+    """Let nothing be written that is large, and have rsync fetch also what would be read through the mount."""
+    through_mount.MOST = 0
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, MOST))
 
 

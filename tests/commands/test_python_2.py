@@ -180,7 +180,7 @@ def test_a_conversion_of_production_is_taken_over(
     else:
         with production._changing():
             python2.begin_conversion(str(production.data_fs))
-    assert "production was converted since" in buildout.run("status").stdout
+    assert "production   was converted since" in buildout.run("status").stdout
     said = buildout.run("sync", "--yes", check=True).stdout
     assert "Data.fs: production was converted since, it is of Python 3 now." in said
     assert journal(buildout)["magics"] == {"Data.fs": "FS30"}

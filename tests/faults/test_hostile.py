@@ -159,7 +159,7 @@ def test_a_location_inside_a_merged_directory_by_a_link_is_refused(make: MakeBui
     (buildout.path / "hidden").symlink_to(buildout.path / inside / "state")
     refused = scripts.run(buildout, "mount")
     assert refused.returncode == 1
-    assert f"{buildout.path}/hidden: is a link, to" in refused.stderr
+    assert refused.stderr.startswith("cow-mount: hidden: is a link, to")
     cleanup.assert_nothing_mounted(buildout.path)
 
 

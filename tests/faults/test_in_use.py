@@ -54,7 +54,7 @@ def test_whoever_uses_a_mount_is_named(buildout: Buildout, use: str) -> None:
         refused = scripts.run(buildout, command, *(("--yes",) if command != "umount" else ()))
         assert refused.returncode == 1
         assert f"pid {process.pid}, user root: {USES[use][0]} -c" in refused.stderr
-        assert "Stop it, then run the same command again." in refused.stderr
+        assert "Stop it (bin/instance stop, bin/zeoserver stop), then run the same command again." in refused.stderr
     assert buildout.read() == before
     process.kill()
     process.wait()

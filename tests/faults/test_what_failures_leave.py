@@ -6,13 +6,14 @@ from typing import Callable, Iterator
 
 import pytest
 
+from cowstorage.production import through_mount
 from harness.buildout import Buildout
 from harness.developer import Developers
 from harness.polling import until
 from harness.production import Production
 from harness.sshd import Sshd
-from refreshing import refused, status
-from stacks import Stack, built
+from refreshing import append_bytes, refused, status
+from stacks import Stack, built, part_options
 
 SAID = "an instance that is started now opens your own database. Before anything else run bin/cow-"
 
@@ -79,8 +80,17 @@ def test_the_unions_stay_while_a_lost_production_can_not_be_reached(
     assert buildout.read() == (local if command == "mount" else production.expected())
 
 
-def test_a_database_that_is_no_longer_there_is_said(buildout: Buildout, server: Sshd) -> None:
-    """The server lets nobody in any more, though the mount that it has is well."""
+def test_a_database_that_is_no_longer_there_is_said(
+    stack: Stack, buildout: Buildout, production: Production, server: Sshd
+) -> None:
+    """The server lets nobody in any more, though the mount that it has is well; and each ssh logs in by itself.
+
+    What the mount may remember has to be mounted anew.
+    """
+    buildout.run("umount", check=True)
+    remembers = {"mount-options": "dcache_timeout=60", "ssh-options": "-S none"}
+    buildout.configure({**part_options(stack, production, server), **remembers})
+    buildout.run("mount", check=True)
     local = buildout.read()
     server.revoke_all()
     said = refused(buildout, "sync", "--yes")
@@ -93,7 +103,7 @@ def test_a_database_that_is_no_longer_there_is_said(buildout: Buildout, server: 
 
 
 def test_a_sync_that_was_cut_off_names_the_command_that_finishes_it(buildout: Buildout, production: Production) -> None:
-    production.commit(1)
+    append_bytes(production, 2 * through_mount.MOST)
     said = refused_without_rsync(buildout)
     assert f"{SAID}sync again." in said
     buildout.run("sync", check=True)

@@ -53,5 +53,6 @@ def _look(context: Context) -> None:
 def tell(context: Context) -> None:
     """Say where production's BLOBs are now, for who reads them by path."""
     root = mounts.resolve(context.filesystem.root)
-    context.output.say(f"  BLOBs: {os.path.join(root, context.settings.remote_blob_storage)}")
+    # Whole: it is copied into other programs' settings.
+    context.output.result(f"  BLOBs: {os.path.join(root, context.settings.remote_blob_storage)}")
     context.output.say(f"Your own database is what an instance opens. To take it away: {context.script('umount')}")
