@@ -223,6 +223,7 @@ MOMENTS = [
     Moment("mount", UNION),
     Moment("mount", UNION, 2),
     Moment("sync", "look", 2),
+    Moment("mount", "ssh"),
     Moment("sync", "rsync"),
     Moment("sync", "fetching"),
     Moment("sync", UNION),
