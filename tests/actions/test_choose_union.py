@@ -74,7 +74,7 @@ def test_a_union_that_was_passed_over_is_tried_again_after_a_sync(
     made = unmounted_from(make_buildout(developers.root, options(production, "unionfs-fuse"), "changed"), deletes=True)
     made.configure(options(production))
     said = made.run("mount", check=True).stdout
-    upper = made.path / "var" / "blobstorage.prod"
+    upper = "var/blobstorage.prod"
     assert f"overlay would be used, but {upper} was written by unionfs-fuse and can't be read by another union" in said
     assert status(made)["union"] == "unionfs-fuse"
     made.run("sync", "--yes", check=True)
