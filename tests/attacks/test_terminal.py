@@ -104,7 +104,10 @@ def test_production_says_escapes_wherever_it_can(buildout: Buildout, production:
     buildout.commit(1, note=HOSTILE, user=HOSTILE)
     with production._changing():
         (production.blob_storage / ".layout").write_text(HOSTILE, encoding="utf-8")
-    said = [scripts.run(buildout, *command) for command in (("log",), ("status", "-v"), ("prefetch", "-v"))]
+    said = [scripts.run(buildout, *command) for command in (("log",), ("status", "-v"))]
+    # A mount may show what it had read of it before.
+    scripts.run(buildout, "umount", check=True)
+    said.append(scripts.run(buildout, "prefetch", "-v"))
     assert [one.returncode for one in said] == [0, 0, 1]
     assert "laid out in an unknown way" in said[-1].stderr
     assert [text for one in said for text in one[1:] if not is_harmless(text)] == []

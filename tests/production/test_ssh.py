@@ -171,23 +171,23 @@ def test_a_path_that_fits_can_be_bound_as_ssh_binds_it(tmp_path: Path, monkeypat
                     bound.bind(path + "." + "y" * 16)
 
 
-def test_a_directory_that_others_can_write_to_or_that_is_none_takes_no_socket(tmp_path: Path) -> None:
-    mine, shared = tmp_path / "mine", tmp_path / "shared"
+def test_a_directory_that_others_can_write_to_or_that_is_none_takes_no_socket(location: Path) -> None:
+    mine, shared = location / "mine", location / "shared"
     mine.mkdir(mode=0o755)
     shared.mkdir()
     shared.chmod(0o770)
-    (tmp_path / "link").symlink_to(mine)
+    (location / "link").symlink_to(mine)
     assert takes_sockets(str(mine / "s"))
     assert list(mine.iterdir()) == []
     for name in ("shared", "link", "missing"):
-        assert not takes_sockets(str(tmp_path / name / "s"))
+        assert not takes_sockets(str(location / name / "s"))
     assert not takes_sockets("/proc/s")
 
 
-def test_a_directory_elsewhere_is_made_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "ELSEWHERE", str(tmp_path))
-    assert takes_sockets(str(tmp_path / "cowstorage-1" / "s"))
-    assert (tmp_path / "cowstorage-1").stat().st_mode & 0o777 == 0o700
+def test_a_directory_elsewhere_is_made_for_its_user_alone(location: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "ELSEWHERE", str(location))
+    assert takes_sockets(str(location / "cowstorage-1" / "s"))
+    assert (location / "cowstorage-1").stat().st_mode & 0o777 == 0o700
 
 
 # The master
@@ -203,7 +203,7 @@ def test_a_master_that_answers_is_used(location: Path, program: Program) -> None
     assert program.calls[-1] == f"-F none -o ControlPath={path} -O check -- {LOGIN}"
 
 
-@pytest.mark.parametrize("master", ["exit 255", "sleep 60"], ids=["dead", "hung"])
+@pytest.mark.parametrize("master", ["exit 255", "exec sleep 60"], ids=["dead", "hung"])
 def test_a_master_that_does_not_answer_is_replaced(
     master: str, location: Path, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,10 +107,10 @@ class Wire:
             int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         ]
 
-    def has_cached(self, count: int) -> None:
+    def has_cached(self, count: int, seconds: float = 60) -> None:
         """Wait until so many BLOBs are in the cache, for as long as a disk may take."""
         cached = self.cache / "blobstorage"
-        until(lambda: len(list(cached.rglob("*.blob"))) == count, f"{count} BLOBs in the cache", 60)
+        until(lambda: len(list(cached.rglob("*.blob"))) == count, f"{count} BLOBs in the cache", seconds)
 
 
 def blob(wire: Wire, number: int, content: bytes) -> str:

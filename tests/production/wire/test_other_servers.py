@@ -31,6 +31,9 @@ from production.wire.server import (
     text,
 )
 
+# Their servers are Debian packages, and one of PyPI's that the quick tests of any user are not to need.
+pytestmark = pytest.mark.slow
+
 OPENDIR, READDIR = 11, 12
 SIZES = (0, 1, PIECE, 100_000, 3_000_000)
 ASYNCSSH = Path(__file__).parent / "asyncssh_server.py"

@@ -94,7 +94,7 @@ def test_four_gigabytes_that_are_sparse(wire: Wire) -> None:
             first, last, total = first or piece[:5], (last + piece)[-3:], total + len(piece)
         assert (total, first, last) == (size, b"begin", b"end")
         assert wire.memory() < MOST_MEMORY
-        wire.has_cached(1)
+        wire.has_cached(1, seconds=240)
     assert (wire.cache / "blobstorage" / relative).stat().st_size == size
 
 
