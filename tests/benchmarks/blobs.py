@@ -1,6 +1,6 @@
 """What one BLOB costs over sshfs, with the cache between sshfs and ssh and without it; by hand, as root::
 
-    PYTHONPATH=src:tests python3 -m benchmarks.blobs > tests/benchmarks/BLOBS.rst
+    PYTHONPATH=src:tests python3 -m benchmarks.blobs
 
 Takes five minutes, and 4 GB of disk.
 """
