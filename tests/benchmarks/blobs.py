@@ -174,6 +174,7 @@ def main() -> None:
         with user_allow_other():
             rows = list(one_blob_rows(lambda trip: Scene(workspace, site, runtime, trip)))
             ordered = sequential(lambda trip: Scene(workspace, site, runtime, trip, direct=True))
+        kernel = platform.release().partition("-")[0]
         head = (
             "",
             *(f"{trip * 1e3:.0f} ms, {how}" for trip in ROUND_TRIPS for how in ("sshfs alone", "with the cache")),
@@ -182,7 +183,7 @@ def main() -> None:
         print("Command, as root: ``PYTHONPATH=src:tests python3 -m benchmarks.blobs``. It prints this page.\n")
         print(
             f"- Line: {BYTES_PER_SECOND * 8 / 1e6:.0f} Mbit/s each way; kernel overlay on top; {os.cpu_count()} cores, "
-            f"Linux {platform.release().partition('-')[0]}; medians of {READ} BLOBs of {min(SIZES) // 1000} to {max(SIZES) // 1000} kB."
+            f"Linux {kernel}; medians of {READ} BLOBs of {min(SIZES) // 1000} to {max(SIZES) // 1000} kB."
         )
         print(*ordered, sep="\n")
         print("\n" + table(head, rows))
