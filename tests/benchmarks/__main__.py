@@ -251,16 +251,22 @@ def measure(workspace: Workspace, site: Production, runtime: Runtime) -> Iterato
                 scene.close()
 
 
+def make_site(workspace: Workspace) -> Production:
+    """Make a production with the objects and BLOBs that all is measured with."""
+    owner = production.account()
+    site = Production(workspace.path / "production", owner.pw_uid, owner.pw_gid)
+    with site._changing():
+        site._make_directories()
+        upgrade.populate(str(site.data_fs), str(site.blob_storage), OBJECTS, BLOBS, SIZES)
+    site._documents["Data.fs"] = {}
+    return site
+
+
 def main() -> None:
     """Measure, print, write."""
     workspace = Workspace.create()
     try:
-        owner = production.account()
-        site = Production(workspace.path / "production", owner.pw_uid, owner.pw_gid)
-        with site._changing():
-            site._make_directories()
-            upgrade.populate(str(site.data_fs), str(site.blob_storage), OBJECTS, BLOBS, SIZES)
-        site._documents["Data.fs"] = {}
+        site = make_site(workspace)
         runtime = Runtime(workspace.path / "runtime")
         shutil.copytree(Path(__file__).parent, workspace.path / "runtime" / "src" / "benchmarks")
         sizes = [path.stat().st_size for path in site.path.rglob("*.blob")]

@@ -14,15 +14,13 @@ import shutil
 import statistics
 import subprocess
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List
 
-from benchmarks import upgrade
-from benchmarks.__main__ import BLOBS, BYTES_PER_SECOND, OBJECTS, SIZES, Scene
+from benchmarks.__main__ import BYTES_PER_SECOND, SIZES, Scene, make_site
+from benchmarks.refresh import Row, table
 from cowstorage.database import blobs
-from harness import production
 from harness.buildout import Buildout
 from harness.fuse_conf import user_allow_other
-from harness.production import Production
 from harness.runtime import Runtime
 from harness.workspace import Workspace
 
@@ -52,8 +50,6 @@ with open(sys.argv[1], "rb", buffering=0) as file:
         pass
 print(time.perf_counter() - begun)
 """
-
-Row = Tuple[str, ...]
 
 
 def forget() -> None:
@@ -152,24 +148,11 @@ def sequential(make: Callable[[float], Scene]) -> List[str]:
         scene.close()
 
 
-def table(head: Row, rows: List[Row]) -> str:
-    """A table in reStructuredText."""
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    rule = "  ".join("=" * width for width in widths)
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in (head, *rows)]
-    return "\n".join([rule, text[0], rule, *text[1:], rule])
-
-
 def main() -> None:
     """Measure, and print the page."""
     workspace = Workspace.create()
     try:
-        owner = production.account()
-        site = Production(workspace.path / "production", owner.pw_uid, owner.pw_gid)
-        with site._changing():
-            site._make_directories()
-            upgrade.populate(str(site.data_fs), str(site.blob_storage), OBJECTS, BLOBS, SIZES)
-        site._documents["Data.fs"] = {}
+        site = make_site(workspace)
         runtime = Runtime(workspace.path / "runtime")
         with user_allow_other():
             rows = list(one_blob_rows(lambda trip: Scene(workspace, site, runtime, trip)))

@@ -1,4 +1,4 @@
-"""Steps that fetch one file of production's filestorage: a little through the mount, more by rsync."""
+"""Make the steps that fetch one file of production's filestorage: a little through the mount, more by rsync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far production is ahead of what was fetched, asked through its mount, and said in plain words."""
+"""Tell how far production is ahead of what was fetched, asked through its mount, and said in plain words."""
 
 from __future__ import annotations
 
@@ -109,6 +109,11 @@ def texts(lead: Dict[str, Any]) -> Dict[str, str]:
     """Return the lead of each FileStorage as ``lead_text`` has it; one text where all have the same."""
     found = {name: lead_text(ahead) for name, ahead in lead.items()}
     return {"": next(iter(found.values()))} if len(set(found.values())) == 1 else found
+
+
+def rows(lead: Dict[str, Any]) -> List[Tuple[str, str]]:
+    """Return the lead as rows of a table for people; one where all FileStorages have the same."""
+    return [("production", f"{name} {text}".strip()) for name, text in texts(lead).items()]
 
 
 def sentences(lead: Optional[Dict[str, Any]]) -> List[str]:

@@ -59,8 +59,7 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         if self.transactions is None:
             return f"all local changes (it was packed locally), {human_size(self.size)} in all"
-        more = "" if self.complete else "more than "
-        text = f"{more}{counted(self.transactions, 'local transaction')}, {human_size(self.size)}"
+        text = f"{counted(self.transactions, 'local transaction', self.complete)}, {human_size(self.size)}"
         return f"{text}; {self.conversion}" if self.magics else text
 
 
@@ -79,8 +78,7 @@ class Tree(NamedTuple):
     deleted: int = 0
 
     def __str__(self) -> str:
-        more = "" if self.complete else "more than "
-        text = f"{more}{counted(self.files, 'file')}, {human_size(self.size)}"
+        text = f"{counted(self.files, 'file', self.complete)}, {human_size(self.size)}"
         return f"{text}, {counted(self.deleted, 'deletion')}" if self.deleted else text
 
 

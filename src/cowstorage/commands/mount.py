@@ -15,7 +15,7 @@ from cowstorage.actions.survey import Survey
 from cowstorage.part import blob_cache, trash
 from cowstorage.production import look
 from cowstorage.production.look import Production
-from cowstorage.system.output import human_seconds, human_size, local_time, table
+from cowstorage.system.output import human_seconds, human_size, local_time, numbered, table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -203,13 +203,12 @@ def facts_of(context: Context, ahead: Optional[Dict[str, Any]]) -> List[Tuple[st
         if change.size or change.transactions is None
     ]
     if ahead and "problem" not in ahead and any(one["state"] != compare.CURRENT for one in ahead.values()):
-        rows += [("production", f"{name} {text}".strip()) for name, text in lead.texts(ahead).items()]
+        rows += lead.rows(ahead)
     held = blob_cache.held(context.settings, local_changes.COUNT_SECONDS)
     if blob_cache.suffices(context.settings, journal.bases):
         rows.append(("BLOBs", "all are here: Plone asks nothing of production"))
     elif held.files:
-        more = "" if held.complete else "more than "
-        rows.append(("BLOBs", f"{more}{held.files:,} in the cache here, {human_size(held.size)}"))
+        rows.append(("BLOBs", f"{numbered(held.files, held.complete)} in the cache here, {human_size(held.size)}"))
     return rows
 
 

@@ -188,9 +188,8 @@ def local_rows(local: Dict[str, Any]) -> List[Tuple[str, str]]:
         if change["transactions"] is None:
             lines.append(("local", f"{name}: packed locally, so earlier savepoints are useless"))
         else:
-            more = "" if change["complete"] else "more than "
-            count = counted(change["transactions"], "transaction")
-            lines.append(("local", f"{name}: {more}{count}, {human_size(change['size'])}"))
+            count = counted(change["transactions"], "transaction", change["complete"])
+            lines.append(("local", f"{name}: {count}, {human_size(change['size'])}"))
         if change["conversion"]:
             lines.append(("local", f"{name}: {change['conversion']}"))
     from cowstorage.actions.local_changes import Tree  # start-up
@@ -222,7 +221,7 @@ def production_rows(production: Optional[Dict[str, Any]]) -> List[Tuple[str, str
         return [("production", production["problem"])]
     from cowstorage.actions import lead  # start-up
 
-    rows = [("production", f"{name} {text}".strip()) for name, text in lead.texts(production).items()]
+    rows = lead.rows(production)
     for ahead in production.values():
         if "gone" in ahead:
             return [*rows, ("lost BLOBs", lead.gone_text(ahead["gone"]))]

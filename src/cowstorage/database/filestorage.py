@@ -186,18 +186,14 @@ def fingerprint(path: str, position: Position, reach: int = 512) -> bytes:
         return b"".join(_around(file, position.size, reach))
 
 
-def same_base(local: str, remote: str, position: Position) -> bool:
-    """Return whether the local file holds a position and the remote file has the same bytes there.
+def magic_of_same_base(local: str, remote: str, position: Position) -> Optional[bytes]:
+    """Return the remote file's magic where the local file holds a position and the remote one has the same bytes there.
 
     The magics may differ: each of the two may have been converted to Python 3.
 
+    :returns: ``None`` where the bytes differ.
     :raises OSError: when a file can't be opened or read.
     """
-    return magic_of_same_base(local, remote, position) is not None
-
-
-def magic_of_same_base(local: str, remote: str, position: Position) -> Optional[bytes]:
-    """Return the remote file's magic, which is read with the rest; ``None`` where ``same_base`` is false."""
     if not holds(local, position):
         return None
     here, there = fingerprint(local, position), fingerprint(remote, position)

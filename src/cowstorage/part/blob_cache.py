@@ -135,8 +135,7 @@ class Held(NamedTuple):
     read: int
 
     def __str__(self) -> str:
-        more = "" if self.complete else "more than "
-        text = f"{more}{counted(self.files, 'BLOB')}, {human_size(self.size)}"
+        text = f"{counted(self.files, 'BLOB', self.complete)}, {human_size(self.size)}"
         return f"{text}; {counted(self.read, 'object')} read over sshfs" if self.read else text
 
 

@@ -1,4 +1,4 @@
-"""How much of what is read over sshfs comes from the BLOB cache: counted by the wire, shown by cow-status."""
+"""Count how much of what is read over sshfs comes from the BLOB cache: for the wire, and for cow-status."""
 
 from __future__ import annotations
 

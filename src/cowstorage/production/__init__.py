@@ -2,5 +2,5 @@
 
 Imports ``system``, ``database`` and ``part``; knows no union, no action and no command.
 Begin with ``filesystems`` (how production is mounted), then ``look`` (what a mount shows), ``rsync`` (the commands that
-fetch) and ``blob_source`` (production's BLOB directory); ``wire`` is the program between sshfs and ssh.
+fetch) and ``blob_source`` (production's BLOB directory); ``ssh`` is the connection, ``wire`` what sshfs has on it.
 """

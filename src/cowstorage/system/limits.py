@@ -1,4 +1,4 @@
-"""What a program may take: time, sizes of files, memory."""
+"""Limit what a program may take: time, sizes of files, memory."""
 
 from typing import NamedTuple, Optional
 

@@ -46,9 +46,14 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun in singular or plural: ``1 transaction``, ``2,000 transactions``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def numbered(number: int, complete: bool = True) -> str:
+    """Return a number as text; of what was counted in part only that there is more: ``more than 2,000``."""
+    return f"{'' if complete else 'more than '}{number:,}"
+
+
+def counted(number: int, noun: str, complete: bool = True) -> str:
+    """Return a number with its noun in singular or plural: ``1 transaction``, ``more than 2,000 transactions``."""
+    return f"{numbered(number, complete)} {noun}{'' if number == 1 else 's'}"
 
 
 def local_time(unix: float) -> str:

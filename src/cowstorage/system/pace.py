@@ -1,4 +1,4 @@
-"""How far the moving of bytes is, how fast, and how long it will take, as one line."""
+"""Tell how far the moving of bytes is, how fast, and how long it will take, as one line."""
 
 from __future__ import annotations
 

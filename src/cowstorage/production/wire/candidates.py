@@ -1,4 +1,4 @@
-"""Which BLOB files are worth fetching before anybody asks for them: new revisions of what was read, and neighbours.
+"""Choose the BLOB files that are worth fetching before anybody asks: new revisions of what was read, and neighbours.
 
 ZODB counts oids up, so what was made together, such as the pictures of one import, has oids that lie close together.
 """

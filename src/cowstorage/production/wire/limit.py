@@ -1,4 +1,4 @@
-"""How many bytes the BLOB cache has, where it is limited, and whether more fit in."""
+"""Count the bytes of a BLOB cache that is limited, and tell whether more fit in."""
 
 from __future__ import annotations
 

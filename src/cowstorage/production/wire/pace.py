@@ -1,4 +1,4 @@
-"""How many bytes may be under way that sshfs has not asked for."""
+"""Limit the bytes under way that sshfs has not asked for."""
 
 from __future__ import annotations
 

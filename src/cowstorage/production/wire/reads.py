@@ -1,4 +1,4 @@
-"""Answers to READs: bytes of the cache, or production's, of which none may be missing inside of a file."""
+"""Answer READs: with bytes of the cache, or production's, of which none may be missing inside of a file."""
 
 from __future__ import annotations
 
