@@ -42,6 +42,8 @@ class Limit:
         self._settling: Dict[str, int] = {}
         self._kept = 0
         self.is_full = os.path.exists(self._full)
+        # A second note might be written after room was made, and have it made once more.
+        self._is_noting = False
         self._count()
 
     def allows(self, size: int, reserved: int, spare: Optional[Spare]) -> bool:
@@ -58,7 +60,8 @@ class Limit:
             return False
         if self.counted + reserved + size <= most:
             return True
-        if spare is None and size <= most and not self.is_full:
+        if spare is None and size <= most and not (self.is_full or self._is_noting):
+            self._is_noting = True
             self._writer.give(self._note_full)
         return False
 
@@ -76,6 +79,7 @@ class Limit:
     def _note_full(self) -> None:
         """Have room made when the unions are laid the next time."""
         self.is_full = _touch(self._full)
+        self._is_noting = False
 
     def _count(self) -> None:
         """Have the bytes in the cache counted anew, where room was made, or they were not counted lately."""
