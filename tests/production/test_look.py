@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import BinaryIO, Optional, Set
 
 import pytest
 
@@ -84,3 +84,25 @@ def test_a_blob_that_the_mount_remembers_and_production_has_removed_is_replaced_
     assert seen.sample == "0x00/there.blob"
     assert seen.storages == {"Data.fs": 4}
     assert seen.magics == {"Data.fs": b"FS30"}
+
+
+@pytest.mark.parametrize(
+    "there, sample",
+    [
+        ({"0x00/0x00/0x00/0x00/0x00/0x00/0x4e/0x37/0x03.blob"}, "0x00/0x00/0x00/0x00/0x00/0x00/0x4e/0x37/0x03.blob"),
+        ({"0x00/0x00/0x00/0x00/0x00/0x05/0x4e/0x37/0x03.blob"}, "0x00/0x00/0x00/0x00/0x00/0x05/0x4e/0x37/0x03.blob"),
+        ({"0x00/0x00/0x00/0x00/0x00/0x00/x", "0x00/0x01/0x03.blob"}, "0x00/0x01/0x03.blob"),
+        ({"0x05/0x03.blob"}, "0x05/0x03.blob"),
+        ({"0x00/0x00/x"}, None),
+    ],
+    ids=["small oids", "large oids", "none among the first", "lawn", "no blob"],
+)
+def test_a_blob_is_found_wherever_the_first_ones_are(tmp_path: Path, there: Set[str], sample: Optional[str]) -> None:
+    storages = tmp_path / "var" / "filestorage"
+    storages.mkdir(parents=True)
+    (storages / "Data.fs").write_bytes(b"FS30")
+    for name in there:
+        path = tmp_path / "var" / "blobstorage" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert look(filesystem_of(part(remote="plone@www:/srv/plone"), US), str(tmp_path)).sample == sample

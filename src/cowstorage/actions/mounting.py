@@ -234,9 +234,13 @@ def _hide_unfetched(context: Context, storages: List[str]) -> None:
     if not kinds.ours(mounts.top(now, merged)):
         raise RemoteUnusable(merged, "shows no union any more.")
     hidden = [name for name in storages if not os.path.exists(context.paths(name).local)]
-    # As the developer for good: FUSE looks at all of a process's user ids, fuse_allow_current_process in fs/fuse/dir.c.
-    remove = partial(_remove_from, merged, hidden)
-    links = within(trial.TRIAL_SECONDS, f"hiding files in {merged}", remove, context.developer)
+    links: List[str] = []
+    # Where the server follows links, production's directory needn't be listed once more.
+    if hidden or context.filesystem.shows_links:
+        # As the developer for good: FUSE looks at all of a process's user ids, fuse_allow_current_process in
+        # fs/fuse/dir.c.
+        remove = partial(_remove_from, merged, hidden)
+        links = within(trial.TRIAL_SECONDS, f"hiding files in {merged}", remove, context.developer)
     if links:
         context.output.warn(f"Links of production's are hidden, since they lead elsewhere: {', '.join(links)}")
     if context.journal.mounted:

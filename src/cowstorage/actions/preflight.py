@@ -177,5 +177,8 @@ def refuse_in_use(context: Context, seen: Survey, with_network: bool, with_upper
         directories = [seen.made_with.file_upper] if file_storage else []
     if file_storage and mounts.resolve(file_storage, now) in mounted:
         directories.append(file_storage)
-    locks = [os.path.join(path, name + ".lock") for path in directories for name in context.journal.bases]
+    # Who locks one through a union has it in the upper; to open it there would copy production's.
+    names = [f"{name}.lock" for name in context.journal.bases]
+    here = [name for name in names if os.path.exists(os.path.join(seen.made_with.file_upper, name))]
+    locks = [os.path.join(path, name) for path in directories for name in here]
     in_use.refuse([*mounted, *uppers], context.daemons, locks)

@@ -17,6 +17,9 @@ NO_MAGICS: Mapping[str, bytes] = MappingProxyType({})
 # The length of a transaction is written in so many bytes, at both of its ends.
 LENGTH_SIZE = 8
 
+# The directories of BLOBs that each oid below 65,536 is in, ``ZODB.blob.BushyLayout``, each in the one before.
+FIRST_DIRECTORIES = tuple("/".join(["0x00"] * depth) for depth in range(1, 7))
+
 # Smaller than the tid of any transaction.
 NO_TID = "0" * 16
 

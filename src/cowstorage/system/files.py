@@ -5,6 +5,9 @@ import os
 import stat
 from typing import BinaryIO, Iterator, NamedTuple
 
+# What the names of files begin with that are made and deleted in a directory to try it: production has none of it.
+TRIED = ".cowstorage-"
+
 # Flags of statx(2), from linux/fcntl.h.
 AT_EMPTY_PATH = 0x1000
 AT_STATX_FORCE_SYNC = 0x2000

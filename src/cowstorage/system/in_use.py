@@ -222,6 +222,7 @@ def is_locked(path: str) -> Optional[bool]:
     :returns: ``None`` when the file does not exist or can't be opened.
     """
     try:
+        # NFS locks nothing for writing that is open for reading, flock(2).
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return None

@@ -8,7 +8,7 @@ from typing import Iterable, NamedTuple, Optional, Tuple
 
 from cowstorage.errors import CowStorageError
 from cowstorage.system import mounts
-from cowstorage.system.files import open_unbuffered, user_name
+from cowstorage.system.files import TRIED, open_unbuffered, user_name
 from cowstorage.system.time_limits import within
 from cowstorage.union.base import SAFE_OPTIONS, Layer, Union
 
@@ -170,7 +170,7 @@ def _append(path: str) -> None:
 
 def _make_and_delete(layer: Layer, directory: str) -> bool:
     """Make a file in a directory of the union, delete the file, and tell whether it had arrived in the upper."""
-    relative = os.path.join(directory, f".cowstorage-{os.getpid()}")
+    relative = os.path.join(directory, f"{TRIED}{os.getpid()}")
     merged = os.path.join(layer.merged, relative)
     with open(merged, "xb") as file:
         file.write(b"local")

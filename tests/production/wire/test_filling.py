@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowstorage.database import blobs
-from cowstorage.production.wire import candidates, filling, pace, store
+from cowstorage.production.wire import candidates, filling, store, window
 from cowstorage.production.wire.names import blob_path, directory_of, object_of
 from harness.polling import until
 from production.wire.base import BUSHY, LAWN, NEW, OLD, Base, Database, cache, note, relative_of, served
@@ -217,7 +217,7 @@ def test_a_server_that_never_answers_hinders_nobody(line: Line) -> None:
 def test_one_packet_is_under_way_while_sshfs_reads(line: Line) -> None:
     answers(line)
     assert asked_by_us(line) == [READ]
-    assert struct.unpack_from(">I", line.held[0][2], len(line.held[0][2]) - 4)[0] == pace.PACKET
+    assert struct.unpack_from(">I", line.held[0][2], len(line.held[0][2]) - 4)[0] == window.PACKET
     for _ in range(3):
         answers(line)
         assert asked_by_us(line) == [READ]
@@ -234,12 +234,12 @@ def test_one_packet_is_under_way_while_sshfs_reads(line: Line) -> None:
 
 
 def test_more_is_under_way_when_sshfs_is_quiet(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "QUIET_SECONDS", -1.0)
-    monkeypatch.setattr(pace, "QUEUE_SECONDS", 60.0)
+    monkeypatch.setattr(window, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(window, "QUEUE_SECONDS", 60.0)
     for _ in range(3):
         answers(line)
     assert asked_by_us(line) == [READ] * 3
-    monkeypatch.setattr(pace, "QUIET_SECONDS", 60.0)
+    monkeypatch.setattr(window, "QUIET_SECONDS", 60.0)
     line.send(STAT, 1 << 20, text(b"/srv"))
     answers(line)
     assert asked_by_us(line) == [READ]

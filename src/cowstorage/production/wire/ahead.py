@@ -11,10 +11,10 @@ from typing import Callable, Dict, Optional
 
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.fetch import FIRST_WINDOW, LARGE_PIECE, LAST_WINDOW, Around, Fetch
-from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Read
+from cowstorage.production.wire.window import PIECE
 
 # Answers that take so much longer than twice the fastest wait behind others.
 QUEUE_SECONDS = 0.005

@@ -10,10 +10,10 @@ from typing import Callable, List, Optional, Tuple
 
 from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.pace import PIECE, Steady
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage, Partial
 from cowstorage.production.wire.store import Store
+from cowstorage.production.wire.window import PIECE, Steady
 
 # Bytes of rests that are under way at a time: a request of sshfs's waits behind them for 10 ms at 100 Mbit/s.
 WINDOW = 4 * PIECE
@@ -47,7 +47,7 @@ class Completion:
     :param ask: makes the id of a request of ours, from what takes the answer.
     :param send: sends a request to the server.
     :param is_busy: tells whether somebody waits for the server who goes first.
-    :param pace: how much may be under way.
+    :param window: how much may be under way.
     :param has_failed: called when the server has answered with less than was asked for.
     """
 
@@ -57,7 +57,7 @@ class Completion:
         ask: Asks,
         send: Callable[[bytes], None],
         is_busy: Callable[[], bool],
-        pace: Steady,
+        window: Steady,
         counters: Counters,
         has_failed: Callable[[], None] = lambda: None,
     ):
@@ -66,7 +66,7 @@ class Completion:
         self._ask = ask
         self._send = send
         self._is_busy = is_busy
-        self._pace = pace
+        self._window = window
         self._has_failed = has_failed
         self._rests: List[_Rest] = []
         self._under_way = 0
@@ -119,11 +119,11 @@ class Completion:
     def go_on(self) -> None:
         """Ask for more, when nobody waits who goes first."""
         for rest in list(self._rests):
-            while not self._is_busy() and self._under_way < self._pace.window and not rest.partial.failed:
+            while not self._is_busy() and self._under_way < self._window.size and not rest.partial.failed:
                 begin, end = rest.asked.first_gap(rest.partial.size)
                 if begin == end:
                     break
-                self._read(rest, begin, min(end, begin + self._pace.packet))
+                self._read(rest, begin, min(end, begin + self._window.packet))
             self._finish(rest)
 
     def _read(self, rest: _Rest, begin: int, end: int) -> None:
@@ -131,7 +131,7 @@ class Completion:
 
         def takes(kind: int, packet: memoryview) -> bool:
             self._under_way -= end - begin
-            self._pace.answered(time.monotonic() - asked)
+            self._window.answered(time.monotonic() - asked)
             self._take(rest, begin, end, packets.data_if_any(kind, packet))
             self._finish(rest)
             return True

@@ -6,10 +6,10 @@ import time
 from typing import Callable, List, NamedTuple, Optional, Set
 
 from cowstorage.production.wire.completion import Asks
-from cowstorage.production.wire.pace import PIECE
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Pieces, Read
+from cowstorage.production.wire.window import PIECE
 
 # Bytes that are asked for ahead of a reader: at first, which is what the kernel wants at once, and at most.
 FIRST_WINDOW = 4 * PIECE

@@ -14,11 +14,11 @@ from cowstorage.production.wire import packets
 from cowstorage.production.wire.candidates import Candidate, Candidates, Found
 from cowstorage.production.wire.completion import SMALL_REST, Asks, Completion
 from cowstorage.production.wire.limit import Spare
-from cowstorage.production.wire.pace import Careful
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
+from cowstorage.production.wire.window import Careful
 
 # Files at a time; a server may have few handles.
 MOST_FILES = 4
@@ -89,9 +89,9 @@ class Filling:
         self._readers = readers
         self._counters = counters
         self._session = around
-        self._pace = Careful()
+        self._window = Careful()
         self._files = Completion(
-            store, around.ask, around.send, self._is_held_up, self._pace, counters, self._note_error
+            store, around.ask, around.send, self._is_held_up, self._window, counters, self._note_error
         )
         self._opening: Dict[str, _Opening] = {}
         self._queue: Deque[Candidate] = deque()
@@ -109,7 +109,7 @@ class Filling:
 
     def interrupt(self) -> None:
         """Take note of a request of sshfs's: what it waits for is to wait behind one packet at most."""
-        self._pace.interrupt()
+        self._window.interrupt()
 
     def has_read(self, relative: str, is_hit: bool) -> None:
         """Take note of a BLOB file that sshfs opens: its neighbours may be next.
@@ -173,7 +173,7 @@ class Filling:
         self._session.send(packets.opening(number, path))
 
     def _has_told(self, opening: _Opening, kind: int, packet: memoryview) -> bool:
-        self._pace.round_trip(time.monotonic() - opening.asked)
+        self._window.round_trip(time.monotonic() - opening.asked)
         opening.told = packets.attributes_of(packet) if kind == packets.ATTRS else None
         self._begin(opening)
         return True

@@ -6,13 +6,14 @@ A packet is its length (4 bytes), its type (1 byte) and, but for the first of ea
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import List, NamedTuple, Optional, Tuple, Union
 
 VERSION_3 = 3
 
 # Types of packets: requests, and answers.
-INIT, VERSION, OPEN, CLOSE, READ, LSTAT, FSTAT, STAT = 1, 2, 3, 4, 5, 7, 8, 17
-STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
+INIT, VERSION, OPEN, CLOSE, READ, LSTAT, FSTAT = 1, 2, 3, 4, 5, 7, 8
+OPENDIR, READDIR, STAT, EXTENDED = 11, 12, 17, 200
+STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED_REPLY = 101, 102, 103, 104, 105, 201
 
 # Codes of STATUS.
 OK, EOF, NO_SUCH_FILE, FAILURE = 0, 1, 2, 4
@@ -21,7 +22,7 @@ OK, EOF, NO_SUCH_FILE, FAILURE = 0, 1, 2, 4
 FOR_READING = 1
 
 # What the flags of attributes say is there, and how it is packed.
-SIZE, UIDGID, PERMISSIONS, ACMODTIME = 1, 2, 4, 8
+SIZE, UIDGID, PERMISSIONS, ACMODTIME, MORE = 1, 2, 4, 8, 0x80000000
 
 # The bits of a mode that tell what a file is, and those of two types, inode(7).
 FILE_TYPE, REGULAR, DIRECTORY = 0o170000, 0o100000, 0o040000
@@ -132,6 +133,33 @@ def attributes_of(packet: Buffer) -> Optional[Attributes]:
         mode = number(packet, offset)
         offset += 4
     return Attributes(size, number(packet, offset + 4), mode & FILE_TYPE == REGULAR)
+
+
+def names_of(packet: Buffer) -> List[bytes]:
+    """Return the names in a NAME; each is followed by a line for people and attributes, draft 02, 7.
+
+    :raises Malformed: when the packet ends before.
+    """
+    names = []
+    offset = HEADER.size + _LENGTH.size
+    for _ in range(number(packet, HEADER.size)):
+        name, offset = text(packet, offset)
+        names.append(name)
+        _, offset = text(packet, offset)
+        offset = _behind_attributes(packet, offset)
+    return names
+
+
+def _behind_attributes(packet: Buffer, offset: int) -> int:
+    """Return the offset behind the attributes at an offset of a packet."""
+    flags = number(packet, offset)
+    lengths = {SIZE: 8, UIDGID: 8, PERMISSIONS: 4, ACMODTIME: 8}
+    offset += _LENGTH.size + sum(length for flag, length in lengths.items() if flags & flag)
+    if flags & MORE:
+        pairs, offset = number(packet, offset), offset + _LENGTH.size
+        for _ in range(2 * pairs):
+            _, offset = text(packet, offset)
+    return offset
 
 
 def made(kind: int, request: int, *parts: bytes) -> bytes:

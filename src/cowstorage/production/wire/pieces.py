@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, NamedTuple, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.pace import PIECE
+from cowstorage.production.wire.window import PIECE
 
 
 class Read(NamedTuple):

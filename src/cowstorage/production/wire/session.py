@@ -16,21 +16,25 @@ from cowstorage.production.wire.ahead import Ahead
 from cowstorage.production.wire.candidates import Candidates
 from cowstorage.production.wire.completion import WINDOW, Completion
 from cowstorage.production.wire.counting import Counting
+from cowstorage.production.wire.directories import Around as DirectoriesAround
+from cowstorage.production.wire.directories import Directories
 from cowstorage.production.wire.exchange import Exchange, Sends
 from cowstorage.production.wire.fetch import Around
 from cowstorage.production.wire.filling import Around as FillingAround
 from cowstorage.production.wire.filling import Filling
 from cowstorage.production.wire.handles import Handles
 from cowstorage.production.wire.keeping import Keeping
-from cowstorage.production.wire.knowledge import UNKNOWN, Knowledge
-from cowstorage.production.wire.names import BlobNames, blob_path, oid_of
+from cowstorage.production.wire.knowledge import Knowledge
+from cowstorage.production.wire.listings import Listings
+from cowstorage.production.wire.names import BlobNames
 from cowstorage.production.wire.notes import Notes
-from cowstorage.production.wire.pace import Steady
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.reads import Reads
+from cowstorage.production.wire.room import Room
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
+from cowstorage.production.wire.window import Steady
 
 # Seconds between two looks whether a file that was opened ahead is wanted.
 TICK = 1.0
@@ -64,7 +68,6 @@ class Session(Exchange):
         self._names = names
         self._store = store
         self._readers = readers
-        self._knowledge = knowledge
         self._notes = notes
         self._handles = Handles()
         self._completion = Completion(store, self._ask, to_server, lambda: self.is_busy, Steady(WINDOW), self.counters)
@@ -81,6 +84,10 @@ class Session(Exchange):
             pass_on=self._pass_on,
         )
         self._ahead = Ahead(names.path, around)
+        around_directories = DirectoriesAround(ask=self._ask, send=to_server, answer=to_client, begin=self._begin)
+        self._directories = Directories(names, store, knowledge, around_directories)
+        self._listings = Listings(self._await)
+        self._room = Room(self._await, to_client)
         self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
         self._filling = Filling(
             candidates,
@@ -104,6 +111,9 @@ class Session(Exchange):
                 packets.LSTAT: self._stat,
                 packets.FSTAT: self._fstat,
                 packets.STAT: self._stat,
+                packets.OPENDIR: self._listings.open,
+                packets.READDIR: self._listings.read,
+                packets.EXTENDED: self._extended,
             }
         )
 
@@ -129,7 +139,7 @@ class Session(Exchange):
     def _stat(self, number: int, packet: memoryview) -> bool:
         relative = self._relative(packet)
         if relative is None:
-            return self._stat_directory(number, packet)
+            return self.is_on and self._stat_other(packets.text(packet)[0], number, packet)
         cached = self._store.find(relative)
         if cached:
             os.close(cached.descriptor)
@@ -141,29 +151,11 @@ class Session(Exchange):
         self._await(number, partial(self._told_of, relative))
         return False
 
-    def _stat_directory(self, number: int, packet: memoryview) -> bool:
-        """Answer a question for an object's directory where the answer is known.
-
-        The kernel asks for it before it asks for a file in it.
-        """
-        directory = self._names.directory(packets.text(packet)[0]) if self.is_on else None
-        if directory is None:
-            return False
-        if self._store.has_directory(directory):
-            self._to_client(packets.directory(number))
-            return True
-        oid = oid_of(directory)
-        known = self._knowledge.of(oid) if oid and self._knowledge else UNKNOWN
-        if known.is_absent:
+    def _stat_other(self, path: bytes, number: int, packet: memoryview) -> bool:
+        if self._listings.lacks(path):
             self._to_client(packets.status(number, packets.NO_SUCH_FILE))
             return True
-        if known.tid:
-            # Behind the question that sshfs waits for.
-            self._to_server(packet)
-            relative = blob_path(directory, known.tid)
-            self._take_over(relative)
-            self._ahead.begin(relative)
-        return known.tid is not None
+        return self._directories.stat(path, number, packet)
 
     def _open(self, number: int, packet: memoryview) -> bool:
         relative = self._relative(packet)
@@ -189,6 +181,11 @@ class Session(Exchange):
         self._ahead.opening(relative)
         self._await(number, partial(self._opened, relative))
         return False
+
+    def _begin(self, relative: str) -> None:
+        """Ask for a BLOB file ahead."""
+        self._take_over(relative)
+        self._ahead.begin(relative)
 
     def _take_over(self, relative: str) -> None:
         """Let sshfs have a file that was being fetched before it has asked for it."""
@@ -229,6 +226,7 @@ class Session(Exchange):
             local.close()
             self._to_client(packets.status(number, packets.OK))
             return True
+        self._listings.close(handle)
         remote = self._handles.remote.get(handle)
         if remote is None:
             return False
@@ -238,6 +236,9 @@ class Session(Exchange):
         self._to_client(packets.status(number, packets.OK))
         self._completion.go_on()
         return True
+
+    def _extended(self, number: int, packet: memoryview) -> bool:
+        return self.is_on and self._room.ask(number, packet)
 
     def _relative(self, packet: memoryview) -> Optional[str]:
         return self._names.relative(packets.text(packet)[0]) if self.is_on else None

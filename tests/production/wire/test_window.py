@@ -10,13 +10,13 @@ from typing import List, NamedTuple, Tuple
 
 import pytest
 
-from cowstorage.production.wire import ahead, completion, filling, pace
+from cowstorage.production.wire import ahead, completion, filling, window
 from harness.polling import until
 from production.wire.base import NEW, OLD, Database, cache, note, relative_of, served
 from production.wire.line import Line, path_of
 from production.wire.server import CLOSE, OPEN, READ, STAT, Server, text
 
-PACKET_AND_HEADERS = pace.PACKET + 200
+PACKET_AND_HEADERS = window.PACKET + 200
 
 
 class Way(NamedTuple):
@@ -39,7 +39,7 @@ class SlowLine:
         self._free = 0.0
         self._coming: List[Tuple[float, int, bytes]] = []
         line.held = []
-        for module in (pace, completion, ahead, filling):
+        for module in (window, completion, ahead, filling):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         # What was noted before the clock was ours.
         line.session.has_asked()
@@ -91,15 +91,15 @@ class SlowLine:
         took = [self.ask(STAT, text(path))[0]]
         seconds, opened = self.ask(OPEN, text(path) + struct.pack(">II", 1, 0))
         took.append(seconds)
-        for offset in range(0, size, pace.PIECE):
-            seconds, _ = self.ask(READ, opened + struct.pack(">QI", offset, pace.PIECE))
+        for offset in range(0, size, window.PIECE):
+            seconds, _ = self.ask(READ, opened + struct.pack(">QI", offset, window.PIECE))
             took.append(seconds)
         self.ask(CLOSE, opened)
         return took
 
 
 FAR, NOTED = range(10_000, 20_000, 1000), range(1, 100)
-SIZE, NOTED_SIZE = 3 * pace.PIECE, 100_000
+SIZE, NOTED_SIZE = 3 * window.PIECE, 100_000
 SLOW = Way(0.100, 250_000)
 WAYS = [Way(0.040, 12_500_000), Way(0.040, 1_250_000), SLOW, Way(0.0003, 125_000_000)]
 
@@ -140,8 +140,8 @@ def test_filling_costs_a_packet_at_most(
 
 def test_on_a_fast_line_more_is_fetched_when_sshfs_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     way = WAYS[0]
-    _, asked = waits(tmp_path / "busy", way, monkeypatch, pace.QUIET_SECONDS / 2, fills=True)
-    _, more = waits(tmp_path / "quiet", way, monkeypatch, 4 * pace.QUIET_SECONDS, fills=True)
+    _, asked = waits(tmp_path / "busy", way, monkeypatch, window.QUIET_SECONDS / 2, fills=True)
+    _, more = waits(tmp_path / "quiet", way, monkeypatch, 4 * window.QUIET_SECONDS, fills=True)
     assert more > 3 * asked
 
 
@@ -149,5 +149,5 @@ def test_on_a_fast_line_more_is_fetched_when_sshfs_is_quiet(tmp_path: Path, monk
 
 
 def test_a_window_that_does_not_care_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "Careful", lambda: pace.Steady(pace.MOST))
+    monkeypatch.setattr(filling, "Careful", lambda: window.Steady(window.MOST))
     assert longer(tmp_path, SLOW, monkeypatch, 0.8) > 10

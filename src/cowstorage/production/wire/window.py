@@ -24,14 +24,14 @@ QUEUE_SECONDS = 0.005
 class Steady:
     """Always as much: for the rest of a file that sshfs is known to read.
 
-    :ivar window: bytes that may be under way.
+    :ivar size: bytes that may be under way.
     :ivar packet: bytes that are asked for at once.
     """
 
     packet = PIECE
 
-    def __init__(self, window: int):
-        self.window = window
+    def __init__(self, size: int):
+        self.size = size
 
     def interrupt(self) -> None:
         """Take note of a request of sshfs's."""
@@ -61,7 +61,7 @@ class Careful(Steady):
 
     def interrupt(self) -> None:
         self._asked = time.monotonic()
-        self.window = PACKET
+        self.size = PACKET
 
     def round_trip(self, seconds: float) -> None:
         self._fastest = min(self._fastest, seconds)
@@ -70,6 +70,6 @@ class Careful(Steady):
         self.round_trip(seconds)
         self._came += PACKET
         if seconds > self._fastest + QUEUE_SECONDS:
-            self.window, self._came = PACKET, 0
-        elif self._came >= self.window and time.monotonic() - self._asked > QUIET_SECONDS:
-            self.window, self._came = min(MOST, self.window + PACKET), 0
+            self.size, self._came = PACKET, 0
+        elif self._came >= self.size and time.monotonic() - self._asked > QUIET_SECONDS:
+            self.size, self._came = min(MOST, self.size + PACKET), 0
