@@ -75,6 +75,15 @@ def test_without_anything_new_nothing_is_fetched(buildout: Buildout, production:
     assert_is_production(buildout, production, production.data_fs.read_bytes())
 
 
+def test_who_looks_for_locks_does_not_copy_productions_lock_file(buildout: Buildout, production: Production) -> None:
+    with production._changing():
+        (production.file_storage / "Data.fs.lock").write_text("4711\n")
+    mounted(buildout)
+    assert (buildout.file_storage / "Data.fs.lock").read_text() == "4711\n"
+    buildout.run("umount", check=True)
+    assert sorted(os.listdir(upper(buildout).parent)) == ["Data.fs", "Data.fs.index"]
+
+
 def test_over_sshfs_hardly_more_than_what_was_added_is_moved(
     production: Production,
     developers: Developers,

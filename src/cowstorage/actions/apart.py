@@ -66,11 +66,14 @@ def _refuse_production(context: Context, now: Sequence[Mount], location_only: bo
     # The part's own mounts lie over its directories: what is below them counts.
     ours = set(context.filesystem_of(context.made_with).targets)
     below = [mount for mount in now if mount.target not in ours and not kinds.ours(mount)]
-    productions = {path: device_and_path(path, now) for path in context.filesystem.local_directories()}
+    productions = {
+        path: device_and_path(mounts.resolve(path, now), now) for path in context.filesystem.local_directories()
+    }
     for option, path in local_paths(context.settings).items():
         if location_only and option != "location":
             continue
-        here = device_and_path(path, below)
+        # Resolved by all mounts: nobody is asked what a mount point of ours is, which takes a round trip, or hangs.
+        here = device_and_path(mounts.resolve(path, now), below)
         for production, there in productions.items():
             if _overlap(here, there):
                 raise PathUnusable(
@@ -83,9 +86,9 @@ def _refuse_production(context: Context, now: Sequence[Mount], location_only: bo
 def device_and_path(path: str, now: Sequence[Mount]) -> Tuple[str, str]:
     """Return the device of a path, and its path on that device: the same by whatever link or bind mount it is reached.
 
+    :param path: with its symbolic links resolved.
     :param now: the mounts that count, proc_pid_mountinfo(5).
     """
-    path = mounts.resolve(path, now)
     # The later of two at one place covers the earlier.
     under = [mount for mount in now if is_inside(path, mount.target)]
     deepest = max(enumerate(under), key=lambda item: (len(item[1].target), item[0]), default=None)

@@ -6,7 +6,8 @@ answers without looking, for ``--dry-run``.  So one plan serves both.
 
 from __future__ import annotations
 
-from typing import List, Optional
+from functools import partial
+from typing import List, NamedTuple, Optional
 
 from cowstorage.actions import compare, mounting
 from cowstorage.actions.choose_union import Choice, attempt, choose
@@ -16,6 +17,14 @@ from cowstorage.errors import UnionUnusable
 from cowstorage.part import blob_cache
 from cowstorage.production import look
 from cowstorage.production.look import Production
+from cowstorage.system.time_limits import Begun
+
+
+class Found(NamedTuple):
+    """What a look at production has found, and how each FileStorage compares."""
+
+    production: Production
+    findings: List[Finding]
 
 
 class Facts:
@@ -29,16 +38,46 @@ class Facts:
         self.context = context
         self.remarks: List[str] = []
         self.compared: List[Finding] = []
+        self._begun: Optional[Begun] = None
+        self._found: Optional[Found] = None
+
+    def begin(self, known: Optional[str]) -> None:
+        """Begin to look at production, which is mounted, and to compare, while something else is done.
+
+        :param known: as for ``look.look``.
+        """
+        self._begun = Begun(look.LOOK_SECONDS, "looking at production", partial(self._find, known))
+
+    def give_up(self) -> None:
+        """Forget what ``begin`` has begun: production is mounted anew, or it is long ago."""
+        begun, self._begun = self._begun, None
+        if begun:
+            begun.give_up()
+
+    def _find(self, known: Optional[str]) -> Found:
+        seen = self._look(known)
+        return Found(seen, self._compare(seen))
+
+    def _look(self, known: Optional[str]) -> Production:
+        filesystem = self.context.filesystem
+        return look.look(filesystem, filesystem.root, known=known)
+
+    def _compare(self, production: Production) -> List[Finding]:
+        context = self.context
+        if not context.settings.file_storage:
+            return []
+        return compare.find(context, look.chosen(context.settings, production), production)
 
     def production(self, known: Optional[str] = None) -> Production:
         """Look at production through its mount; a BLOB cache that is laid out otherwise is dropped.
 
         :param known: as for ``look.look``.
         """
-        context = self.context
-        filesystem, settings = context.filesystem, context.settings
-        seen = look.look(filesystem, filesystem.root, known=known)
-        blob_cache.match(settings, seen.layout, context.runner)
+        begun, self._begun = self._begun, None
+        # What has failed is done once more, and fails again.
+        self._found = begun.outcome().value if begun else None
+        seen = self._found.production if self._found else self._look(known)
+        blob_cache.match(self.context.settings, seen.layout, self.context.runner)
         return seen
 
     def union(self, production: Production, fresh: bool = False) -> Choice:
@@ -62,10 +101,9 @@ class Facts:
 
     def findings(self, production: Production) -> List[Finding]:
         """Compare each FileStorage with production's."""
-        context = self.context
-        if not context.settings.file_storage:
-            return []
-        return compare.find(context, look.chosen(context.settings, production), production)
+        if self._found and self._found.production is production:
+            return self._found.findings
+        return self._compare(production)
 
     def lost_blobs(self, production: Production) -> List[Finding]:
         """Return the FileStorages whose BLOBs production may no longer have: its own is no later state of the same."""

@@ -61,22 +61,45 @@ def run(context: Context) -> int:
     """Look at production, ask, and only then let go of anything."""
     preflight.check(context)
     preparation.check(context)
+    if context.arguments.dry_run:
+        return show_plan(context)
+    facts = Facts(context)
+    try:
+        if shows_present(survey.take(context, probe=False), context.filesystem.caches_attributes):
+            facts.begin(context.journal.sample)
+        return sync(context, facts)
+    finally:
+        facts.give_up()
+
+
+def show_plan(context: Context) -> int:
+    """Print what would be done."""
+    seen = survey.take(context)
+    todo = decide(seen, context.journal, context.filesystem.caches_attributes)
+    for line in losses_of(context):
+        context.output.result(f"# This would be dropped, after a question: {line}")
+    prepared = preparation.prepare(context) if context.settings.prepare and todo.mount_unions else ()
+    show(chain(plan(context, seen, todo, AssumedFacts(context), []), prepared), context.runner, context.output)
+    return 0
+
+
+def sync(context: Context, facts: Facts) -> int:
+    """Do it.
+
+    :param facts: may be looking at production already.
+    """
     seen = survey.take(context)
     todo = decide(seen, context.journal, context.filesystem.caches_attributes)
     losses = losses_of(context)
     findings: List[Finding] = []
-    if context.arguments.dry_run:
-        for line in losses:
-            context.output.result(f"# This would be dropped, after a question: {line}")
-        prepared = preparation.prepare(context) if context.settings.prepare and todo.mount_unions else ()
-        steps = plan(context, seen, todo, AssumedFacts(context), findings)
-        show(chain(steps, prepared), context.runner, context.output)
-        return 0
     preflight.refuse_in_use(context, seen, with_network=todo.unmount_first)
     unasked = [] if has_asked(context, seen, losses) else losses
+    if todo.mount_network or (losses and context.host.interactive):
+        # Seen through a mount that goes, or before somebody was asked.
+        facts.give_up()
     begun = time.monotonic()
     try:
-        context.run(plan(context, seen, todo, Facts(context), findings, unasked))
+        context.run(plan(context, seen, todo, facts, findings, unasked))
     except CowStorageError:
         if losses and not context.journal.unfinished:
             context.output.say("Nothing was dropped: your local changes are all here.")
@@ -88,14 +111,19 @@ def run(context: Context) -> int:
     return 0
 
 
-def decide(seen: Survey, journal: Journal, caches_attributes: bool) -> Todo:
-    """Decide what there is to do.
+def shows_present(seen: Survey, caches_attributes: bool) -> bool:
+    """Tell whether production's mounts show what production has now.
 
-    :param caches_attributes: production's mount shows names and sizes of earlier.
+    :param caches_attributes: they show names and sizes of earlier.
     """
+    return seen.network_is_sound and seen.as_configured and not seen.offline and not caches_attributes
+
+
+def decide(seen: Survey, journal: Journal, caches_attributes: bool) -> Todo:
+    """Decide what there is to do; parameters are those of ``shows_present``."""
+    up_to_date = shows_present(seen, caches_attributes)
     unfinished = journal.unfinished or {}
     has_unions = seen.has_unions or bool(unfinished.get("mounted"))
-    up_to_date = seen.network_is_sound and seen.as_configured and not seen.offline and not caches_attributes
     # A union that others were passed over for may have become the second best.
     is_best = seen.state == survey.MOUNTED and seen.as_configured and not (journal.mounted or {}).get("tried")
     return Todo(

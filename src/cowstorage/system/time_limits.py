@@ -91,6 +91,30 @@ def all_within(
     return {what: _outcome(what, seconds, child) for what, child in zip(functions, started)}
 
 
+class Begun:
+    """A function that is called while we do something else; parameters are those of ``within``."""
+
+    def __init__(self, seconds: float, what: str, function: Callable[[], Any], user: Optional[Tuple[int, int]] = None):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._seconds = seconds
+        self._what = what
+        self._deadline = time.monotonic() + seconds
+        self._child = _Child(function, user)
+
+    def outcome(self) -> Outcome:
+        """Wait for the function's outcome; to be called once."""
+        try:
+            _collect([self._child], self._deadline)
+        finally:
+            self._child.end()
+        return _outcome(self._what, self._seconds, self._child)
+
+    def give_up(self) -> None:
+        """Wait no more for the function, which need not end at once."""
+        self._child.end()
+
+
 class _Child:
     """A child process that calls one function and writes the pickled outcome to a pipe.
 
