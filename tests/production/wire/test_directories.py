@@ -147,6 +147,10 @@ def test_what_was_asked_ahead_is_asked_again_later(tmp_path: Path, monkeypatch: 
     assert is_there(line, path_of("0x00"))
     server.files[path_of("0x00/0x00")] = b""
     asked(server)
+    assert is_there(line, path_of("0x00/0x00"))
+    assert asked(server)[-1] == path_of("0x00/0x00")
+    assert is_there(line, path_of("0x00"))
+    asked(server)
     monkeypatch.setattr(directories, "AHEAD_SECONDS", 0.0)
     assert is_there(line, path_of("0x00/0x00"))
     assert path_of("0x00/0x00") in asked(server)
@@ -215,6 +219,15 @@ def test_a_new_listing_takes_the_place_of_the_one_before(tmp_path: Path) -> None
     server.names.append(b"new")
     listed(line)
     assert is_there(line, STORAGES + b"/new")
+
+
+def test_a_listing_of_blobs_is_not_believed(tmp_path: Path) -> None:
+    """An object that was added since may be here already, and Plone read its BLOB."""
+    new = path_of("0x00/0x00/0x00/0x00/0x00/0x00/0x00/0x19")
+    server = WithDirectories([b"0x05"], there=[new])
+    line = Line(tmp_path, server)
+    listed(line, new.rpartition(b"/")[0])
+    assert is_there(line, new)
 
 
 def test_directories_without_end_are_not_remembered(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ class Directories:
     def _is_asked(self, directory: str, number: int) -> bool:
         """Answer by what was asked ahead, and ask for the directories that are most often below this one."""
         now = time.monotonic()
-        self._asked = {name: one for name, one in self._asked.items() if now < one.born + AHEAD_SECONDS}
+        for name in [name for name, one in self._asked.items() if one.packet and now > one.born + AHEAD_SECONDS]:
+            del self._asked[name]
         asked = self._asked.get(directory)
         if asked and asked.packet:
             self._around.answer(packets.renumbered(asked.packet, number))
@@ -115,7 +116,11 @@ class Directories:
         asked = self._asked[directory] = Asked()
 
         def takes(kind: int, packet: memoryview) -> bool:
-            asked.packet = bytes(packet)
+            if kind == packets.ATTRS:
+                asked.packet = bytes(packet)
+            else:
+                # It may be there when it is asked for again.
+                del self._asked[directory]
             for number in asked.waiting:
                 self._around.answer(packets.renumbered(packet, number))
             return True

@@ -1,7 +1,7 @@
 """Know for a moment which names a directory has that sshfs has just listed: for all others production needn't be asked.
 
-Whoever lists a directory looks for names in it next: a look at production for what ZODB makes beside Data.fs, overlay
-for each name that is written.
+A look at production asks for what ZODB makes beside Data.fs, one name after the other, since the kernel looks up one
+name in a directory at a time.
 """
 
 from __future__ import annotations

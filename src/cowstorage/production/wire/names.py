@@ -38,14 +38,18 @@ class BlobNames:
 
     def relative(self, path: bytes) -> Optional[str]:
         """Return the path of a BLOB file below the BLOB directory; ``None`` for any other path."""
-        if not path.endswith(b".blob") or not path.startswith(self._directory):
+        if not path.endswith(b".blob") or not self.is_below(path):
             return None
         below = path[len(self._directory) :]
         return below.decode("ascii") if self._fits(below) else None
 
+    def is_below(self, path: bytes) -> bool:
+        """Tell whether a path is below the BLOB directory."""
+        return path.startswith(self._directory)
+
     def directory(self, path: bytes) -> Optional[str]:
         """Return the path of a directory of objects below the BLOB directory; ``None`` for any other path."""
-        below = path[len(self._directory) :] if path.startswith(self._directory) else b""
+        below = path[len(self._directory) :] if self.is_below(path) else b""
         return below.decode("ascii") if self._fits_directory(below) else None
 
     def path(self, relative: str) -> bytes:

@@ -152,7 +152,8 @@ class Session(Exchange):
         return False
 
     def _stat_other(self, path: bytes, number: int, packet: memoryview) -> bool:
-        if self._listings.lacks(path):
+        # A BLOB may be newer than the listing, and the object that has it be here already.
+        if not self._names.is_below(path) and self._listings.lacks(path):
             self._to_client(packets.status(number, packets.NO_SUCH_FILE))
             return True
         return self._directories.stat(path, number, packet)
