@@ -152,8 +152,12 @@ class Context:
 
     def finish(self) -> None:
         """Note in the journal that the database is whole again."""
-        self.journal.unfinished = None
+        self.end_change()
         self.save()
+
+    def end_change(self) -> None:
+        """Note for the journal's next writing that the database is whole again."""
+        self.journal.unfinished = None
 
 
 def programs_of(settings: Settings) -> FrozenSet[str]:

@@ -213,8 +213,8 @@ def _prove(context: Context, union: Union, layer: Layer, sample: Optional[str], 
     # Those without a local copy are hidden: nobody opens them.
     names = [name for name in storages if os.path.exists(context.paths(name).local)]
     trial.prove(union, layer, trial.use_of(layer.storage, sample, names), context.developer)
-    context.journal.uppers[layer.storage] = union.name
-    if layer.storage == "blobstorage" and context.journal.mounted:
+    note_writer(context, union.name)
+    if layer.storage == "blobstorage" and context.journal.is_outdated and context.journal.mounted:
         context.journal.mounted["outdated"] = False
     if layer.storage == merged_storages(context.settings)[-1]:
         context.save()
@@ -341,6 +341,11 @@ def unmount_all(context: Context, made_with: Settings, stays_connected: bool = F
     return chain(unmount_unions(context, made_with, waits=True), production)
 
 
+def note_writer(context: Context, union: str) -> None:
+    """Note in the journal, with its next writing, which union writes the uppers."""
+    context.journal.uppers.update(dict.fromkeys(merged_storages(context.settings), union))
+
+
 def note_mounted(
     context: Context,
     production: Production,
@@ -367,6 +372,8 @@ def note_mounted(
             "alone": alone,
             "where": whereabouts.here(),
         }
+        if union:
+            note_writer(context, union)
         context.save()
 
     return Step("Note how the mounts are made", action=action)

@@ -128,12 +128,15 @@ def go_back(context: Context, seen: Survey, target: Target) -> Iterator[Step]:
     later = savepoints.later_than(context, target)
     if later:
         yield Step("Forget later savepoints", action=partial(savepoints.forget, context, later))
-    yield Step("Note that the database is whole", action=partial(_finish, context, target))
+    yield Step("Note that the database is whole", action=partial(_finish, context, seen, target))
 
 
-def _finish(context: Context, target: Target) -> None:
+def _finish(context: Context, seen: Survey, target: Target) -> None:
     if target.is_base:
         preparation.note_due(context, not context.arguments.target)
+    if must_mount(context, seen):
+        # Noted with what else is: each writing waits for the disk.
+        mounting.note_writer(context, context.journal.union)
     context.finish()
 
 
