@@ -131,7 +131,9 @@ def test_so_many_neighbours_and_no_more_bytes_than_were_read(tmp_path: Path, mon
     line = Line(tmp_path, server, knowledge=Database(dict.fromkeys(oids, NEW)), fills=True)
     line.read(path_of(relative_of(100)))
     line.idle()
-    assert len({subject for kind, subject in server.asked if kind == READ}) == 2
+    neighbours = {subject for kind, subject in server.asked if kind == READ} - {path_of(relative_of(100))}
+    # What came of it before it was written into the cache may have come twice.
+    assert len(neighbours) == line.session.counters.from_production // len(CONTENT) >= 1
     assert len({subject for kind, subject in server.asked if kind == OPEN}) == 1 + candidates.MOST_NEIGHBOURS
     assert server.opened == {}
 
