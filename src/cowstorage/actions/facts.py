@@ -7,7 +7,7 @@ answers without looking, for ``--dry-run``.  So one plan serves both.
 from __future__ import annotations
 
 from functools import partial
-from typing import List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from cowstorage.actions import compare, mounting
 from cowstorage.actions.choose_union import Choice, attempt, choose
@@ -15,16 +15,21 @@ from cowstorage.actions.compare import Finding
 from cowstorage.actions.context import Context
 from cowstorage.errors import UnionUnusable
 from cowstorage.part import blob_cache
-from cowstorage.production import look
+from cowstorage.production import look, through_mount
 from cowstorage.production.look import Production
-from cowstorage.system.time_limits import Begun
+from cowstorage.system.time_limits import Begun, all_within
 
 
 class Found(NamedTuple):
-    """What a look at production has found, and how each FileStorage compares."""
+    """What a look at production has found.
+
+    :param findings: how each FileStorage compares.
+    :param added: name of a FileStorage → what production has behind our base, where that is little.
+    """
 
     production: Production
     findings: List[Finding]
+    added: Dict[str, bytes]
 
 
 class Facts:
@@ -56,7 +61,22 @@ class Facts:
 
     def _find(self, known: Optional[str]) -> Found:
         seen = self._look(known)
-        return Found(seen, self._compare(seen))
+        compared, *read = all_within(
+            look.LOOK_SECONDS, {"comparing": partial(self._compare, seen), **self._reads(seen)}
+        ).items()
+        if compared[1].error:
+            raise compared[1].error
+        return Found(seen, compared[1].value, {name: outcome.value for name, outcome in read if outcome.value})
+
+    def _reads(self, production: Production) -> Dict[str, Callable[[], bytes]]:
+        """Return, by name, what reads what was added to a FileStorage."""
+        filesystem, bases = self.context.filesystem, self.context.journal.base_positions()
+        added = {name: (bases[name].size, size) for name, size in production.storages.items() if name in bases}
+        return {
+            name: partial(through_mount.read, self.context.paths(name).remote, *ends)
+            for name, ends in added.items()
+            if filesystem.reads_little and through_mount.is_little(ends[1] - ends[0])
+        }
 
     def _look(self, known: Optional[str]) -> Production:
         filesystem = self.context.filesystem
@@ -104,6 +124,12 @@ class Facts:
         if self._found and self._found.production is production:
             return self._found.findings
         return self._compare(production)
+
+    def added(self, production: Production) -> Dict[str, bytes]:
+        """Return what ``begin`` has read, by the names of FileStorages; nothing of it where production was looked at
+        again.
+        """
+        return self._found.added if self._found and self._found.production is production else {}
 
     def lost_blobs(self, production: Production) -> List[Finding]:
         """Return the FileStorages whose BLOBs production may no longer have: its own is no later state of the same."""

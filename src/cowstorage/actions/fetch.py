@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from typing import Iterator, List, Optional, Tuple
+from types import MappingProxyType
+from typing import Iterator, List, Mapping, Optional, Tuple
 
 from cowstorage.actions import preparation
 from cowstorage.actions.compare import COMPARE_SECONDS, CURRENT, GROWN, Finding
@@ -28,6 +29,8 @@ from cowstorage.system.time_limits import within
 
 # ZODB reads what an index lacks from Data.fs when it opens it, about 100 MB in a second.
 INDEX_LAG = 64_000_000
+
+NOTHING_READ: Mapping[str, bytes] = MappingProxyType({})
 
 
 def is_first(context: Context, names: List[str]) -> bool:
@@ -71,8 +74,13 @@ def check_space(context: Context, findings: List[Finding]) -> None:
         )
 
 
-def plan(context: Context, findings: List[Finding], production: Production) -> Iterator[Step]:
-    """Yield the steps that fetch; each can be run again after it was cut off anywhere."""
+def plan(
+    context: Context, findings: List[Finding], production: Production, added: Mapping[str, bytes] = NOTHING_READ
+) -> Iterator[Step]:
+    """Yield the steps that fetch; each can be run again after it was cut off anywhere.
+
+    :param added: name of a FileStorage → what production has behind our base, where that was read already.
+    """
     yield Step("Make room for what is fetched", _make_directories(context))
     for finding in findings:
         if finding.state in (CURRENT, GROWN) and finding.base:
@@ -83,7 +91,7 @@ def plan(context: Context, findings: List[Finding], production: Production) -> I
         if finding.state == CURRENT and finding.converted:
             yield Step(f"Note the magic of {finding.name}", action=partial(_note_magic, context, finding.name))
         if finding.state == GROWN and finding.base:
-            yield from _append(context, finding, finding.base, production)
+            yield from _append(context, finding, finding.base, production, added.get(finding.name))
         elif finding.state != CURRENT:
             yield from _whole(context, finding, production)
 
@@ -94,7 +102,9 @@ def _make_directories(context: Context) -> Tuple[Command, ...]:
     return (Command(("mkdir", "-p", "-m", "0700", "--", *wanted)),)
 
 
-def _append(context: Context, finding: Finding, base: Position, production: Production) -> Iterator[Step]:
+def _append(
+    context: Context, finding: Finding, base: Position, production: Production, added: Optional[bytes]
+) -> Iterator[Step]:
     paths = context.paths(finding.name)
     lag = base.size - (index_position(paths.base_index) or 0)
     if lag > INDEX_LAG and _index_helps(finding, production):
@@ -104,6 +114,7 @@ def _append(context: Context, finding: Finding, base: Position, production: Prod
         f"Fetch what was added to {finding.name}{_size(finding.moves)}",
         Wanted(finding.name, paths.local, finding.remote_size, behind=base.size),
         check=lambda: _check(context, finding, paths.local, base, base.size),
+        content=added,
     )
     yield _settle(context, finding.name, paths.local)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from cowstorage.actions.context import Context
 from cowstorage.actions.plan import Step
@@ -35,16 +35,19 @@ class Wanted(NamedTuple):
     behind: int = 0
 
 
-def fetch_little(context: Context, title: str, wanted: Wanted, check: Callable[[], None]) -> Step:
+def fetch_little(
+    context: Context, title: str, wanted: Wanted, check: Callable[[], None], content: Optional[bytes] = None
+) -> Step:
     """Return the step that fetches what is most often little.
 
     :param check: called with what was fetched in place.
+    :param content: what is wanted, where it was read already.
     """
     if not (context.filesystem.reads_little and through_mount.is_little(wanted.size - wanted.behind)):
         return fetch_by_rsync(context, title, wanted, check)
 
     def action() -> None:
-        _read(context, wanted)
+        write_behind(wanted.target, wanted.behind, _read(context, wanted) if content is None else content)
         check()
 
     return Step(title, action=action)
@@ -55,19 +58,18 @@ def fetch_by_rsync(context: Context, title: str, wanted: Wanted, check: Callable
     return Step(title, (_by_rsync(context, wanted),), action=check, explain=partial(_without_excess, context, wanted))
 
 
-def _read(context: Context, wanted: Wanted) -> None:
-    """Fetch through the mount.
+def _read(context: Context, wanted: Wanted) -> bytes:
+    """Return what is wanted, read through the mount.
 
     The child process, which may hang, writes nothing: it may outlive this command, and its lock.
     """
     path = os.path.join(context.filesystem.root, context.settings.remote_file_storage, wanted.name)
     try:
         read = partial(through_mount.read, path, wanted.behind, wanted.size)
-        content = within(READ_SECONDS, f"reading {path}", read)
+        return within(READ_SECONDS, f"reading {path}", read)
     except OSError as error:
         problem = f"can't read {path}: {error.strerror}. Run the same command again."
         raise RemoteUnusable(context.settings.remote, problem) from None
-    write_behind(wanted.target, wanted.behind, content)
 
 
 def _by_rsync(context: Context, wanted: Wanted) -> Command:

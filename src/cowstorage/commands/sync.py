@@ -6,7 +6,7 @@ import argparse
 import time
 from functools import partial
 from itertools import chain
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from cowstorage.actions import (
     compare,
@@ -204,7 +204,7 @@ def plan(
     if not todo.mount_network and context.filesystem.shows_removed and has_removed(findings):
         yield from without_undo(mounting.unmount_production(context, seen.made_with, stays_connected=True))
         yield from without_undo(mounting.mount_production(context))
-    yield from without_undo(chain(drop_all(context), fetch_all(context, findings, production)))
+    yield from without_undo(chain(drop_all(context), fetch_all(context, findings, production, facts.added(production))))
     # By one writing with how the mounts are made, where they are: each waits for the disk.
     yield Step("Note that the new state is whole", action=context.end_change if choice else context.finish)
     if choice:
@@ -244,12 +244,17 @@ def drop_all(context: Context) -> Plan:
     )
 
 
-def fetch_all(context: Context, findings: List[Finding], production: Production) -> Iterator[Step]:
-    """Yield the steps that fetch the FileStorages, and note their common base."""
+def fetch_all(
+    context: Context, findings: List[Finding], production: Production, added: Mapping[str, bytes]
+) -> Iterator[Step]:
+    """Yield the steps that fetch the FileStorages, and note their common base.
+
+    :param added: what was read already, as ``Facts.added`` returns it.
+    """
     if not context.arguments.dry_run:
         say_what_is_fetched(context, findings)
     if findings:
-        yield from fetch.plan(context, findings, production)
+        yield from fetch.plan(context, findings, production, added)
         names = {finding.name for finding in findings}
         yield Step("Forget FileStorages that are no longer fetched", action=partial(forget_others, context, names))
     yield fetch.note_synced(context)
