@@ -216,7 +216,8 @@ def _sample_blob(filesystem: FileSystem, directory: str, listings: int) -> Optio
     """Return the first BLOB in the first directories, and read its first bytes."""
     below = _first_directory(directory) if listings > 1 else ""
     waiting = ["", below] if below else [""]
-    empty = not below
+    # Only what was listed tells: a directory may be known from the BLOB cache.
+    empty = True
     while waiting and listings:
         relative = waiting.pop()
         listings -= 1

@@ -51,6 +51,11 @@ class Framing:
         self.lost = False
 
     @property
+    def is_inside(self) -> bool:
+        """Whether the last piece was the beginning of a packet only: nothing may come between it and the next piece."""
+        return self._passing > 0 and not self.lost
+
+    @property
     def space(self) -> memoryview:
         """Where the next bytes are to be received; to ask for it ends the life of all pieces."""
         if self._begin:

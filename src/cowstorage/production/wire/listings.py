@@ -69,7 +69,7 @@ class Listings:
     def read(self, number: int, packet: memoryview) -> bool:
         """Take note of a READDIR."""
         listing = self._open.get(packets.text(packet)[0])
-        if listing:
+        if listing and self._latest.get(listing.path) is listing:
             listing.under_way += 1
             self._wait(number, partial(self._came, listing))
         return False
@@ -94,6 +94,7 @@ class Listings:
             listing.names.update(packets.names_of(packet))
         elif kind == packets.STATUS and packets.number(packet, packets.HEADER.size) == packets.EOF:
             listing.has_ended = True
-        else:
-            self._latest.pop(listing.path, None)
+        elif self._latest.get(listing.path) is listing:
+            # No more of it is looked at: a directory may have no end.
+            del self._latest[listing.path]
         return False

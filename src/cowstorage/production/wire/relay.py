@@ -7,7 +7,7 @@ import itertools
 import os
 import select
 from collections import deque
-from typing import Callable, Deque, Dict, Optional
+from typing import Callable, Deque, Dict, List, Optional
 
 from cowstorage.production.wire.exchange import SameId
 from cowstorage.production.wire.framing import Framing
@@ -28,13 +28,18 @@ GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
 class Output:
-    """The way to one side, which never waits: what can't be written yet is kept."""
+    """The way to one side, which never waits: what can't be written yet is kept.
+
+    Packets of the session's go between those that are passed on, some of which come in several pieces.
+    """
 
     def __init__(self, descriptor: int):
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
         self.waiting = 0
         self._pieces: Deque[Buffer] = deque()
+        self._is_inside = False
+        self._held: List[bytes] = []
 
     @property
     def is_full(self) -> bool:
@@ -42,9 +47,24 @@ class Output:
         return self.waiting > FULL
 
     def send(self, content: Buffer) -> None:
-        """Have bytes written by the next ``flush``, until which they must stay as they are."""
+        """Have a packet written by the next ``flush``, until which it must stay as it is; or behind the present one."""
+        if self._is_inside:
+            self._held.append(bytes(content))
+        else:
+            self._pieces.append(content)
+        self.waiting += len(content)
+
+    def pass_on(self, content: Buffer) -> None:
+        """Have bytes of the other side written, as ``send`` does."""
         self._pieces.append(content)
         self.waiting += len(content)
+
+    def set_between(self, packets: bool) -> None:
+        """Take note whether what was passed on last ends with a packet."""
+        self._is_inside = not packets
+        if packets:
+            self._pieces.extend(self._held)
+            self._held.clear()
 
     def flush(self) -> None:
         """Write as much as can be written, many pieces at once, and keep a copy of the rest.
@@ -140,11 +160,7 @@ class Relay:
         if count is None:
             return True
         self.session.has_asked()
-        for piece in self._requests.received(count):
-            if piece.kind:
-                self.session.request(piece.kind, piece.content)
-            else:
-                self._to_server.send(piece.content)
+        _carry_pieces(self._requests, count, self.session.request, self._to_server)
         if self._requests.lost:
             self.session.turn_off()
         return count > 0
@@ -153,14 +169,24 @@ class Relay:
         count = _received(self._server, self._answers.space)
         if count is None:
             return True
-        for piece in self._answers.received(count):
-            if piece.kind:
-                self.session.answer(piece.kind, piece.content)
-            else:
-                self._to_client.send(piece.content)
+        _carry_pieces(self._answers, count, self.session.answer, self._to_client)
         if self._answers.lost:
             self.session.turn_off()
         return count > 0
+
+
+def _carry_pieces(framing: Framing, count: int, look: Callable[[int, memoryview], None], output: Output) -> None:
+    """Have packets looked at, and pass the other bytes on.
+
+    :param count: bytes that were received.
+    """
+    for piece in framing.received(count):
+        if piece.kind:
+            output.set_between(packets=True)
+            look(piece.kind, piece.content)
+        else:
+            output.pass_on(piece.content)
+    output.set_between(packets=not framing.is_inside)
 
 
 def _poll(wanted: Dict[int, int], seconds: Optional[float]) -> Dict[int, int]:
