@@ -206,7 +206,10 @@ class Line:
         """Let be done what is done while sshfs asks for nothing, until there is nothing to do."""
         filling = self.session._filling
         self.work_until(
-            lambda: not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files),
+            lambda: (
+                not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files)
+                and not self.session._completion.is_busy
+            ),
             "nothing is to be fetched",
         )
 
