@@ -59,10 +59,10 @@ class Output:
         self._pieces.append(content)
         self.waiting += len(content)
 
-    def set_between(self, packets: bool) -> None:
+    def has_passed(self, whole: bool) -> None:
         """Take note whether what was passed on last ends with a packet."""
-        self._is_inside = not packets
-        if packets:
+        self._is_inside = not whole
+        if whole:
             self._pieces.extend(self._held)
             self._held.clear()
 
@@ -182,11 +182,11 @@ def _carry_pieces(framing: Framing, count: int, look: Callable[[int, memoryview]
     """
     for piece in framing.received(count):
         if piece.kind:
-            output.set_between(packets=True)
+            output.has_passed(whole=True)
             look(piece.kind, piece.content)
         else:
             output.pass_on(piece.content)
-    output.set_between(packets=not framing.is_inside)
+    output.has_passed(whole=not framing.is_inside)
 
 
 def _poll(wanted: Dict[int, int], seconds: Optional[float]) -> Dict[int, int]:
