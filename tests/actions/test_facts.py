@@ -81,7 +81,7 @@ def test_what_is_much_is_left_to_rsync(made: Tuple[Context, Path], monkeypatch: 
     assert facts.added(production) == {}
 
 
-def test_a_look_that_fails_is_taken_again_and_fails_as_ever(made: Tuple[Context, Path]) -> None:
+def test_a_look_that_fails_fails_as_ever(made: Tuple[Context, Path]) -> None:
     part, there = made
     facts = Facts(part)
     there.rename(there.with_name("elsewhere"))

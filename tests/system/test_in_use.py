@@ -48,3 +48,18 @@ def test_a_daemon_and_a_look_of_ours_that_hangs_are_none(named: Any, tmp_path: P
 
 def test_a_look_has_its_name() -> None:
     assert within(10, "looking", lambda: Path("/proc/self/comm").read_text()) == f"{CHILD}\n"
+
+
+def test_the_children_of_our_children_are_none(tmp_path: Path) -> None:
+    """Root that works for a developer can't give them their name, proc(5)."""
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {NAMED!r}.format(name='python')])"
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout
+    assert child.stdout.readline() == "ready\n"
+    try:
+        assert [one.pid for one in in_use.holders([str(tmp_path)], ())] == []
+        assert len(holders(tmp_path)) == 2
+    finally:
+        child.communicate("\n")

@@ -7,8 +7,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from cowstorage.errors import CowStorageError, TimeLimit
-from cowstorage.system.time_limits import Begun
+from cowstorage.system.time_limits import Begun, within
 from harness.polling import until
 
 
@@ -30,25 +32,32 @@ def is_running(pid: int) -> bool:
 def test_it_is_done_while_something_else_is(tmp_path: Path) -> None:
     begun = Begun(60, "writing", lambda: (tmp_path / "done").touch() or os.getpid())
     until((tmp_path / "done").exists, "the function was called")
-    outcome = begun.outcome()
-    assert outcome.error is None
-    assert outcome.value != os.getpid()
+    assert begun.result() != os.getpid()
 
 
 def test_an_error_is_the_outcome() -> None:
     def fails() -> None:
         raise CowStorageError("no")
 
-    assert str(Begun(60, "failing", fails).outcome().error) == "no"
+    with pytest.raises(CowStorageError, match="no"):
+        Begun(60, "failing", fails).result()
 
 
 def test_what_takes_too_long_is_an_error_and_ended(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     begun = Begun(0.2, "hanging", lambda: hangs(pid))
     until(pid.exists, "the function was called")
-    outcome = begun.outcome()
-    assert isinstance(outcome.error, TimeLimit)
+    with pytest.raises(TimeLimit):
+        begun.result()
     until(lambda: not is_running(int(pid.read_text())), "the child has ended")
+
+
+def test_the_children_of_what_is_given_up_end_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    begun = Begun(60, "waiting", lambda: within(60, "hanging", lambda: hangs(pid)))
+    until(pid.exists, "the function was called")
+    begun.give_up()
+    until(lambda: not is_running(int(pid.read_text())), "the child's child has ended")
 
 
 def test_what_is_given_up_is_ended_and_not_waited_for(tmp_path: Path) -> None:

@@ -94,8 +94,7 @@ class Facts:
         :param known: as for ``look.look``.
         """
         begun, self._begun = self._begun, None
-        # What has failed is done once more, and fails again.
-        self._found = begun.outcome().value if begun else None
+        self._found = begun.result() if begun else None
         seen = self._found.production if self._found else self._look(known)
         blob_cache.match(self.context.settings, seen.layout, self.context.runner)
         return seen

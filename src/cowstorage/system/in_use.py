@@ -107,10 +107,18 @@ def _parent(process: str) -> int:
         return 0
 
 
+def _is_below(process: str, own: int) -> bool:
+    """Tell whether a process is a child of ours, or of one of these."""
+    parent = _parent(process)
+    while parent > 1 and parent != own:
+        parent = _parent(f"/proc/{parent}")
+    return parent == own
+
+
 def holders(paths: Sequence[str], daemons: Iterable[str]) -> List[Holder]:
     """Return the processes that have a path at or below ``paths`` open or mapped, sorted by pid.
 
-    We ourselves and our children are left out, and so are other users' processes unless we are root.
+    We ourselves, our children and theirs are left out, and so are other users' processes unless we are root.
     /proc is read, since fuser(1) and lsof(8) miss a process that has a file of a lower open through a kernel overlay.
 
     :param paths: mount points and directories.
@@ -157,7 +165,7 @@ def _holders(roots: Sequence[str], own: int, paths: Callable[[str], Iterator[str
             continue
         process = f"/proc/{pid}"
         path = next((path for path in paths(process) if any(is_inside(path, root) for root in roots)), None)
-        if path is not None and _parent(process) != own:
+        if path is not None and not _is_below(process, own):
             found.append(Holder(int(pid), *_describe(process), path, _program(process)))
     return found
 

@@ -92,7 +92,10 @@ def all_within(
 
 
 class Begun:
-    """A function that is called while we do something else; parameters are those of ``within``."""
+    """A function that is called while we do something else; parameters are those of ``within``.
+
+    The function's child processes end with its own.
+    """
 
     def __init__(self, seconds: float, what: str, function: Callable[[], Any], user: Optional[Tuple[int, int]] = None):
         sys.stdout.flush()
@@ -100,15 +103,18 @@ class Begun:
         self._seconds = seconds
         self._what = what
         self._deadline = time.monotonic() + seconds
-        self._child = _Child(function, user)
+        self._child = _Child(function, user, leads=True)
 
-    def outcome(self) -> Outcome:
-        """Wait for the function's outcome; to be called once."""
+    def result(self) -> Any:
+        """Wait for the function's result, as ``within`` returns it, or raises; to be called once."""
         try:
             _collect([self._child], self._deadline)
         finally:
             self._child.end()
-        return _outcome(self._what, self._seconds, self._child)
+        outcome = _outcome(self._what, self._seconds, self._child)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
 
     def give_up(self) -> None:
         """Wait no more for the function, which need not end at once."""
@@ -118,15 +124,21 @@ class Begun:
 class _Child:
     """A child process that calls one function and writes the pickled outcome to a pipe.
 
+    :param leads: whether the child leads a process group of its own, which is killed with it.
     :ivar answer: the bytes read from the pipe so far.
     :ivar complete: whether the child has closed the pipe, so that ``answer`` is whole.
     """
 
-    def __init__(self, function: Callable[[], Any], user: Optional[Tuple[int, int]]):
+    def __init__(self, function: Callable[[], Any], user: Optional[Tuple[int, int]], leads: bool = False):
         self.answer = b""
         self.complete = False
         self.reading, writing = os.pipe()
+        self._kill = os.killpg if leads else os.kill
         self.pid = os.fork()
+        if leads:
+            # By both, since either may be the first to need it, setpgid(2).
+            with contextlib.suppress(OSError):
+                os.setpgid(self.pid, self.pid)
         if self.pid == 0:
             _answer(writing, function, user)
         os.close(writing)
@@ -142,7 +154,7 @@ class _Child:
         os.close(self.reading)
         if not self.complete:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                self._kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0 if self.complete else os.WNOHANG)
 
 
