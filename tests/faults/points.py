@@ -67,9 +67,9 @@ def stopped_at(place: str, nth: int = 0) -> Callable[[], None]:
             return run(self, command)
 
         class LookingAfterPoint(time_limits._Child):
-            def __init__(self, *arguments: Any):
+            def __init__(self, *arguments: Any, **keywords: Any):
                 point("look")
-                super().__init__(*arguments)
+                super().__init__(*arguments, **keywords)
 
         Runner.run = run_after_point  # type: ignore[method-assign]
         time_limits._Child = LookingAfterPoint  # type: ignore[misc]
