@@ -61,12 +61,13 @@ class Facts:
 
     def _find(self, known: Optional[str]) -> Found:
         seen = self._look(known)
-        compared, *read = all_within(
-            look.LOOK_SECONDS, {"comparing": partial(self._compare, seen), **self._reads(seen)}
-        ).items()
-        if compared[1].error:
-            raise compared[1].error
-        return Found(seen, compared[1].value, {name: outcome.value for name, outcome in read if outcome.value})
+        comparing = "comparing"
+        found = all_within(look.LOOK_SECONDS, {comparing: partial(self._compare, seen), **self._reads(seen)})
+        compared = found.pop(comparing)
+        if compared.error:
+            raise compared.error
+        # What could not be read is fetched later, and fails there.
+        return Found(seen, compared.value, {name: read.value for name, read in found.items() if read.value})
 
     def _reads(self, production: Production) -> Dict[str, Callable[[], bytes]]:
         """Return, by name, what reads what was added to a FileStorage."""

@@ -50,9 +50,9 @@ class Output:
         """Have a packet written by the next ``flush``, until which it must stay as it is; or behind the present one."""
         if self._is_inside:
             self._held.append(bytes(content))
+            self.waiting += len(content)
         else:
-            self._pieces.append(content)
-        self.waiting += len(content)
+            self.pass_on(content)
 
     def pass_on(self, content: Buffer) -> None:
         """Have bytes of the other side written, as ``send`` does."""
