@@ -47,15 +47,17 @@ def killed_at(number: int, by: int = signal.SIGKILL) -> Callable[[], None]:
 def stopped_at(place: str, nth: int = 0) -> Callable[[], None]:
     """A fault: the script stops itself, SIGSTOP, right before it does something for the nth time, counted from 0.
 
+    What its child processes do isn't counted: nobody would wake one that has stopped itself.
+
     :param place: a program that it runs, or ``look``: a child process that looks at what may not answer.
     """
 
     def install() -> None:
-        left = nth
+        script, left = os.getpid(), nth
 
         def point(here: str) -> None:
             nonlocal left
-            if here == place:
+            if here == place and os.getpid() == script:
                 left -= 1
                 if left == -1:
                     os.kill(os.getpid(), signal.SIGSTOP)
