@@ -16,7 +16,7 @@ from cowstorage.system.time_limits import within
 
 CURRENT, GROWN, PACKED, REPLACED, MISSING = "current", "grown", "packed", "replaced", "missing"
 
-COMPARE_SECONDS = 60.0
+COMPARE_SECONDS = 120.0
 
 
 class Finding(NamedTuple):

@@ -26,7 +26,7 @@ READERS = 8
 BATCH = 256
 # Bytes that are copied at once.
 PIECE = 1 << 20
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 120.0
 
 Tells = Callable[[int, str], None]
 

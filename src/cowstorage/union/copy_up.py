@@ -16,7 +16,7 @@ from cowstorage.union.base import Layer, Union
 Bases = Mapping[str, Sequence[Any]]
 
 # Time limit for comparing the sizes with production's.
-COMPARE_SECONDS = 60.0
+COMPARE_SECONDS = 120.0
 
 
 def prepare(kind: Union, layer: Layer, bases: Bases, developer: Tuple[int, int]) -> Iterator[str]:
