@@ -95,6 +95,11 @@ def test_a_later_mount_fetches_nothing(tmp_path: Path, mountinfo: Mountinfo) -> 
     (tmp_path / "var/filestorage.prod").mkdir(parents=True)
     (tmp_path / "var/filestorage.prod/Data.fs").touch()
     steps = mounting(made, mount.Todo(True), [GROWN], network=NOT_MOUNTED, unions=NOT_MOUNTED)
+    make_opened = "Make what ZODB opens beside Data.fs"
+    assert steps == [NOTE, MOUNT_NETWORK, NOTE, *MOUNT_UNIONS[:2], make_opened, *MOUNT_UNIONS[2:]]
+    for name in ("Data.fs.lock", "Data.fs.tmp"):
+        (tmp_path / "var/filestorage.prod" / name).touch()
+    steps = mounting(made, mount.Todo(True), [GROWN], network=NOT_MOUNTED, unions=NOT_MOUNTED)
     assert steps == [NOTE, MOUNT_NETWORK, NOTE, *MOUNT_UNIONS]
 
 

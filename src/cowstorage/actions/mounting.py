@@ -28,6 +28,9 @@ from cowstorage.union.base import Layer, Union, layer_of, merged_storages, prepa
 # The daemon of a FUSE union closes its lower a moment after its unmounting.
 LETTING_GO_SECONDS = 3.0
 
+# What ZODB opens for writing beside each FileStorage, ``FileStorage.__init__``.
+OPENED = (".lock", ".tmp")
+
 
 # Production
 
@@ -163,6 +166,8 @@ def mount_unions(context: Context, union: Union, production: Production) -> Iter
         if is_blobs:
             yield from make_room(context)
             yield Step(f"Look at {layer.upper}", action=partial(_prepare_upper, context, union, layer))
+        else:
+            yield from _make_opened(context)
         yield Step(
             f"Lay {union.name} over {layer.merged}",
             (
@@ -200,6 +205,19 @@ def _drop_blobs(context: Context) -> None:
             f"Dropped {counted(dropped.files, 'BLOB')} read least recently, {human_size(dropped.size)}, since "
             "cache-size allows no more."
         )
+
+
+def _make_opened(context: Context) -> Iterator[Step]:
+    """Make, empty, what ZODB opens beside a FileStorage, where the upper has none.
+
+    The kernel's overlay copies a file up that is opened for writing: production's, which nobody wants.  Opening Data.fs
+    took five round trips so.
+    """
+    storages = [context.paths(name).local for name in sorted(context.journal.bases)]
+    paths = [path + suffix for path in storages if os.path.exists(path) for suffix in OPENED]
+    missing = tuple(path for path in paths if not os.path.lexists(path))
+    if missing:
+        yield Step("Make what ZODB opens beside Data.fs", (Command(("touch", "--", *missing)),))
 
 
 def _prepare_upper(context: Context, union: Union, layer: Layer) -> None:

@@ -10,7 +10,7 @@ from typing import List, Optional, Sequence, Tuple
 import pytest
 
 from cowstorage.database.format import FIRST_DIRECTORIES
-from cowstorage.production.wire import directories, listings, packets, room
+from cowstorage.production.wire import directories, listings, momentary, packets, room
 from harness.polling import until
 from production.wire.line import ROOT, Error, Line, path_of
 from production.wire.server import (
@@ -105,6 +105,37 @@ def test_what_is_made_to_try_a_directory_is_nowhere_on_production(directory: byt
     assert not is_there(line, path)
     assert asked(server) == []
     assert is_there(line, directory + b"/cowstorage-4711")
+
+
+# Names that ZODB makes for a moment
+
+
+def test_a_new_index_that_was_not_there_is_not_asked_for_again(tmp_path: Path) -> None:
+    name, other = STORAGES + b"/Data.fs.index.index_tmp", STORAGES + b"/Data.fs.old"
+    server = Server({})
+    line = Line(tmp_path, server)
+    assert [is_there(line, path) for path in (name, name, other, other)] == [False] * 4
+    assert asked(server) == [name, other, other]
+
+
+def test_a_new_index_that_was_there_is_asked_for_again(tmp_path: Path) -> None:
+    name = STORAGES + b"/Data.fs.index.index_tmp"
+    server = Server({name: b""})
+    line = Line(tmp_path, server)
+    assert is_there(line, name)
+    del server.files[name]
+    assert not is_there(line, name)
+    assert not is_there(line, name)
+    assert asked(server) == [name, name]
+
+
+def test_names_without_end_are_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(momentary, "MOST_NAMES", 2)
+    server = Server({})
+    line = Line(tmp_path, server)
+    names = [STORAGES + b"/%d.fs.index.index_tmp" % number for number in range(3)]
+    assert [is_there(line, path) for path in (*names, *names)] == [False] * 6
+    assert asked(server) == [*names, names[2]]
 
 
 # The directories that the first BLOBs are in

@@ -26,6 +26,7 @@ from cowstorage.production.wire.handles import Handles
 from cowstorage.production.wire.keeping import Keeping
 from cowstorage.production.wire.knowledge import Knowledge
 from cowstorage.production.wire.listings import Listings
+from cowstorage.production.wire.momentary import Momentary
 from cowstorage.production.wire.names import BlobNames
 from cowstorage.production.wire.notes import Notes
 from cowstorage.production.wire.packets import Attributes
@@ -87,6 +88,7 @@ class Session(Exchange):
         around_directories = DirectoriesAround(ask=self._ask, send=to_server, answer=to_client, begin=self._begin)
         self._directories = Directories(names, store, knowledge, around_directories)
         self._listings = Listings(self._await)
+        self._momentary = Momentary(self._await)
         self._room = Room(self._await, to_client)
         self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
         self._filling = Filling(
@@ -153,7 +155,8 @@ class Session(Exchange):
 
     def _stat_other(self, path: bytes, number: int, packet: memoryview) -> bool:
         # A BLOB may be newer than the listing, and the object that has it be here already.
-        if not self._names.is_below(path) and self._listings.lacks(path):
+        absent = not self._names.is_below(path) and (self._listings.lacks(path) or self._momentary.lacks(path, number))
+        if absent:
             self._to_client(packets.status(number, packets.NO_SUCH_FILE))
             return True
         return self._directories.stat(path, number, packet)
