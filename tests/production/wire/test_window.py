@@ -10,7 +10,7 @@ from typing import List, NamedTuple, Tuple
 
 import pytest
 
-from cowstorage.production.wire import ahead, completion, filling, window
+from cowstorage.production.wire import ahead, completion, filling, following, window
 from harness.polling import until
 from production.wire.base import NEW, OLD, Database, cache, note, relative_of, served
 from production.wire.line import Line, path_of
@@ -60,7 +60,8 @@ class SlowLine:
 
     def _has_looked(self) -> bool:
         self.line.readers.take_results()
-        return not self.line.session._filling._is_looking
+        session = self.line.session
+        return not (session._filling._is_looking or (session._following and session._following._is_looking))
 
     def _receive(self, until_when: float = float("inf")) -> bool:
         """Let the next answer come; tell whether there was one before a time."""
@@ -143,6 +144,38 @@ def test_on_a_fast_line_more_is_fetched_when_sshfs_is_quiet(tmp_path: Path, monk
     _, asked = waits(tmp_path / "busy", way, monkeypatch, window.QUIET_SECONDS / 2, fills=True)
     _, more = waits(tmp_path / "quiet", way, monkeypatch, 4 * window.QUIET_SECONDS, fills=True)
     assert more > 3 * asked
+
+
+# What follows in an order
+
+
+ORDER = range(100, 120)
+
+
+def wait_behind_the_order(location: Path, way: Way, patch: pytest.MonkeyPatch) -> Tuple[float, int]:
+    """How long somebody waits, in seconds, who reads files in an order and asks for another one then; files opened."""
+    files = served(*map(relative_of, ORDER), relative_of(FAR[0]), content=bytes(SIZE))
+    known = Database(dict.fromkeys((*ORDER, *FAR), NEW))
+    slow = SlowLine(Line(location, Server(files), knowledge=known), way, patch)
+    for oid in ORDER[:9]:
+        slow.read(path_of(relative_of(oid)), SIZE)
+    # What follows the last one is asked for while it is opened.
+    slow.ask(STAT, text(path_of(relative_of(ORDER[9]))))
+    slow.ask(OPEN, text(path_of(relative_of(ORDER[9]))) + struct.pack(">II", 1, 0))
+    waited, _ = slow.ask(STAT, text(path_of(relative_of(FAR[0]))))
+    return waited, len({subject for kind, subject in slow.line.server.asked if kind == OPEN})
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_who_leaves_the_order_waits_behind_one_file_at_most(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, opened = wait_behind_the_order(tmp_path / "order", way, monkeypatch)
+    monkeypatch.setattr(following.Following, "has_opened", lambda self, opened: None)
+    without, fewer = wait_behind_the_order(tmp_path / "none", way, monkeypatch)
+    assert waited - without <= (SIZE + 1000) / way.rate
+    assert opened >= fewer
+    assert opened > fewer or way.rate < WAYS[0].rate
 
 
 # The test itself

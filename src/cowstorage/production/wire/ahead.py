@@ -10,7 +10,7 @@ import time
 from typing import Callable, Dict, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.fetch import FIRST_WINDOW, LARGE_PIECE, LAST_WINDOW, Around, Fetch
+from cowstorage.production.wire.fetch import FIRST_WINDOW, FOLLOWING_WINDOW, LARGE_PIECE, LAST_WINDOW, Around, Fetch
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Read
@@ -37,6 +37,7 @@ class Ahead:
     """All that is asked for ahead, by the files' relative paths.
 
     :param path: makes the path in requests from a relative one.
+    :ivar is_crowded: whether the last answer has waited behind others.
     """
 
     def __init__(self, path: Callable[[str], bytes], session: Around):
@@ -45,6 +46,8 @@ class Ahead:
         self._files: Dict[str, Fetch] = {}
         self._misses = 0
         self._round_trip = 60.0
+        self._following = FIRST_WINDOW
+        self.is_crowded = False
         self._largest = LARGE_PIECE
 
     @property
@@ -73,13 +76,17 @@ class Ahead:
             return False
         return True
 
-    def begin(self, relative: str) -> Optional[Fetch]:
-        """Ask for the size of a file, and open it; ``None`` where too much is asked for already."""
-        unclaimed = sum(not fetch.is_claimed for fetch in self._files.values())
-        if relative in self._files or unclaimed >= MOST_UNCLAIMED or self._misses >= MOST_MISSES:
+    def begin(self, relative: str, follows: bool = False) -> Optional[Fetch]:
+        """Ask for the size of a file, and open it; ``None`` where too much is asked for already.
+
+        :param follows: whether files before it in an order were read.
+        """
+        if relative in self._files or self._misses >= MOST_MISSES or not self._has_room():
             return None
         fetch = self._files[relative] = Fetch(relative, self._session.answer)
         fetch.is_asked = True
+        if follows:
+            fetch.first = fetch.window = self._following
         path = self._path(relative)
         number = self._session.ask(lambda kind, packet: self._has_told(fetch, kind, packet))
         self._session.send(packets.made(packets.STAT, number, packets.string(path)))
@@ -87,9 +94,25 @@ class Ahead:
         self._session.send(packets.opening(number, path))
         return fetch
 
+    def _has_room(self) -> bool:
+        """Tell whether there may be one more that nobody has opened; of those that have come whole the first goes."""
+        unclaimed = [fetch for fetch in self._files.values() if not fetch.is_claimed]
+        if len(unclaimed) < MOST_UNCLAIMED:
+            return True
+        whole = next((fetch for fetch in unclaimed if fetch.is_whole), None)
+        if whole:
+            # It is read from the cache.
+            self._abandon(whole)
+        return whole is not None
+
     def has(self, relative: str) -> bool:
         """Tell whether a file is asked for."""
         return relative in self._files
+
+    def is_told(self, relative: str) -> bool:
+        """Tell whether production has told of a file that is asked for, and has it."""
+        fetch = self._files.get(relative)
+        return fetch is not None and fetch.told is not None
 
     def adopt(self, relative: str, handle: bytes, told: Attributes) -> None:
         """Take a file that is open already, and that nobody has asked for before."""
@@ -218,7 +241,7 @@ class Ahead:
         if fetch.handle is None or fetch.told is None:
             return
         # Somebody who reads the beginning only is not sent much more.
-        window = min(fetch.window, max(FIRST_WINDOW, fetch.read_to))
+        window = min(fetch.window, max(fetch.first, fetch.read_to))
         end = min(fetch.size, fetch.read_to + window)
         if end == fetch.size or end - fetch.next_piece * fetch.piece >= min(window // 4, TOGETHER):
             self._ask(fetch, end)
@@ -267,10 +290,10 @@ class Ahead:
     def _adapt(self, fetch: Fetch, seconds: float) -> None:
         """Make the window larger while answers come as fast as they can, smaller when they wait for each other."""
         self._round_trip = min(self._round_trip, seconds)
-        if seconds < 2 * self._round_trip + QUEUE_SECONDS:
-            fetch.window = min(LAST_WINDOW, fetch.window + PIECE)
-        else:
-            fetch.window = max(FIRST_WINDOW, fetch.window - PIECE)
+        self.is_crowded = seconds >= 2 * self._round_trip + QUEUE_SECONDS
+        change = -PIECE if self.is_crowded else PIECE
+        fetch.window = max(FIRST_WINDOW, min(LAST_WINDOW, fetch.window + change))
+        self._following = max(FIRST_WINDOW, min(FOLLOWING_WINDOW, self._following + change))
 
     # Ends
 

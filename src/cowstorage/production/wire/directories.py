@@ -31,12 +31,14 @@ class Around(NamedTuple):
     :param send: sends a request to the server.
     :param answer: sends an answer to sshfs.
     :param begin: asks for a BLOB file ahead.
+    :param is_told: tells whether production has told that it has a BLOB file.
     """
 
     ask: Asks
     send: Callable[[Buffer], None]
     answer: Callable[[Buffer], None]
     begin: Callable[[str], None]
+    is_told: Callable[[str], bool]
 
 
 class Asked:
@@ -87,11 +89,16 @@ class Directories:
         if known.is_absent:
             self._around.answer(packets.status(number, packets.NO_SUCH_FILE))
             return True
-        if known.tid:
-            # Behind the question that sshfs waits for.
-            self._around.send(packet)
-            self._around.begin(blob_path(directory, known.tid))
-        return known.tid is not None
+        if known.tid is None:
+            return False
+        relative = blob_path(directory, known.tid)
+        if self._around.is_told(relative):
+            self._around.answer(packets.directory(number))
+            return True
+        # Behind the question that sshfs waits for.
+        self._around.send(packet)
+        self._around.begin(relative)
+        return True
 
     # Ahead
 

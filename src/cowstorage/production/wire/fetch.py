@@ -15,6 +15,9 @@ from cowstorage.production.wire.window import PIECE
 FIRST_WINDOW = 4 * PIECE
 LAST_WINDOW = 128 * PIECE
 
+# The same at first, at most, of a file that follows others which were read, while no answer waits for another.
+FOLLOWING_WINDOW = 16 * PIECE
+
 # Bytes that are asked for at once of a file of so many and more: half as many requests, for the server, too.
 LARGE_PIECE = 2 * PIECE
 LARGE = 1 << 20
@@ -26,6 +29,7 @@ class Fetch:
     :param answer: sends an answer to sshfs.
     :ivar handle: the server's; ``None`` until it has come.
     :ivar told: what production told of it, and ``attributes`` the packet that it told it with.
+    :ivar first: bytes that are asked for before anybody reads.
     :ivar piece: bytes that are asked for at once.
     :ivar is_asked: whether we have asked for it, before sshfs opened it.
     :ivar is_told: whether it has told, be it that there is no such file.
@@ -48,12 +52,17 @@ class Fetch:
         self.under_way: Set[int] = set()
         self.next_piece = 0
         self.read_to = 0
-        self.window = FIRST_WINDOW
+        self.first = self.window = FIRST_WINDOW
 
     @property
     def size(self) -> int:
         """Bytes of the file, as told."""
         return self.told.size if self.told else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was asked for ahead, and has come."""
+        return self.told is not None and self.next_piece * self.piece >= self.size and not self.under_way
 
     def begin(self, told: Attributes, packet: Buffer, largest: int) -> None:
         """Take what production told of it; from now on its size is known, and what it is read in.

@@ -22,6 +22,7 @@ from cowstorage.production.wire.exchange import Exchange, Sends
 from cowstorage.production.wire.fetch import Around
 from cowstorage.production.wire.filling import Around as FillingAround
 from cowstorage.production.wire.filling import Filling
+from cowstorage.production.wire.following import Following, Opened
 from cowstorage.production.wire.handles import Handles
 from cowstorage.production.wire.keeping import Keeping
 from cowstorage.production.wire.knowledge import Knowledge
@@ -33,6 +34,7 @@ from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.reads import Reads
 from cowstorage.production.wire.room import Room
+from cowstorage.production.wire.sequence import Sequence
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
 from cowstorage.production.wire.window import Steady
@@ -85,11 +87,16 @@ class Session(Exchange):
             pass_on=self._pass_on,
         )
         self._ahead = Ahead(names.path, around)
-        around_directories = DirectoriesAround(ask=self._ask, send=to_server, answer=to_client, begin=self._begin)
+        around_directories = DirectoriesAround(
+            ask=self._ask, send=to_server, answer=to_client, begin=self._begin, is_told=self._ahead.is_told
+        )
         self._directories = Directories(names, store, knowledge, around_directories)
         self._listings = Listings(self._await)
         self._momentary = Momentary(self._await)
         self._room = Room(self._await, to_client)
+        self._following = (
+            Following(Sequence(store, knowledge), readers, partial(self._begin, follows=True)) if knowledge else None
+        )
         self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
         self._filling = Filling(
             candidates,
@@ -174,6 +181,8 @@ class Session(Exchange):
         self.counters.reads += 1
         self.counters.hits += is_hit
         self._filling.has_read(relative, is_hit)
+        if self._following:
+            self._following.has_opened(Opened(relative, cached is not None, self._ahead.is_crowded))
         if cached:
             self._ahead.pass_by(relative)
             handle = self._handles.add(cached, is_hit)
@@ -186,10 +195,11 @@ class Session(Exchange):
         self._await(number, partial(self._opened, relative))
         return False
 
-    def _begin(self, relative: str) -> None:
+    def _begin(self, relative: str, follows: bool = False) -> None:
         """Ask for a BLOB file ahead."""
-        self._take_over(relative)
-        self._ahead.begin(relative)
+        if self.is_on:
+            self._take_over(relative)
+            self._ahead.begin(relative, follows)
 
     def _take_over(self, relative: str) -> None:
         """Let sshfs have a file that was being fetched before it has asked for it."""

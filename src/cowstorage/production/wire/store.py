@@ -76,7 +76,8 @@ class Store:
 
     def find(self, relative: str) -> Optional[Cached]:
         """Open a BLOB file of the cache; ``None`` where it has none."""
-        for path in (os.path.join(self._blobs, relative), self._unsettled.get(relative)):
+        # In this order: it may be renamed between the two.
+        for path in (self._unsettled.get(relative), os.path.join(self._blobs, relative)):
             cached = _opened(path) if path else None
             if cached:
                 return cached
