@@ -71,10 +71,10 @@ def find(context: Context, lists: prefetch.Lists, source: BlobSource, layout: st
     :param lists: takes the names.
     :param history: earlier revisions, too.
     """
-    prefetch.list_needed(context, lists, prefetch.Selection(history=history), layout)
+    needed, cached, _ = prefetch.list_needed(context, lists, prefetch.Selection(history=history), layout)
     # A path has a hundred bytes, and there may be a million; two of them alike are as good as impossible.
     there = set()
-    source.sizes(lists.missing, lambda size, relative: there.add(hash(relative)))
+    source.sizes(lists.missing, needed - cached, lambda size, relative: there.add(hash(relative)))
     files = [name for name in _names(lists.missing) if hash(name) not in there and not _is_local(context, name)]
     oids = {name: _oid(name, layout) for name in files}
     known = _referrers(context, set(oids.values())) if files else {}

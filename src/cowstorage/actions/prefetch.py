@@ -158,7 +158,7 @@ def compare(context: Context, lists: Lists, selection: Selection, source: BlobSo
             missing += 1
 
         if needed > cached:
-            source.sizes(lists.missing, note)
+            source.sizes(lists.missing, needed - cached, note)
     since, evicted_before = _bounds(context, lists, selection)
     wanted = total = largest = 0
     with open(lists.wanted, "wb") as names:

@@ -228,7 +228,7 @@ def fetch(context: Context, source: BlobSource, lists: prefetch.Lists, found: Co
 
     if found.wanted:
         try:
-            source.fetch(lists.wanted, came, found.largest)
+            source.fetch(lists.wanted, found.wanted, came, found.largest)
         finally:
             context.output.progress_done()
             took = human_seconds(pace.seconds)

@@ -7,7 +7,7 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from cowstorage.database import blobs
 from cowstorage.errors import CommandFailed, RemoteUnusable
@@ -86,22 +86,27 @@ class BlobSource:
         except OSError:
             return None
 
-    def sizes(self, names: str, tells: Tells) -> None:
+    def sizes(self, names: str, count: int, tells: Tells) -> None:
         """Call ``tells`` with size and path of each of the named files that production has.
 
         :param names: a file of relative paths, each ended by a zero byte.
+        :param count: how many there are.
         """
         if self.source.remote:
-            self._run(self._rsync(names, lambda line: _tell(line, tells), largest=0, only_sizes=True))
+            told = Told(tells)
+            # Where production has all of them rsync is not waited for: its farewell takes three round trips.
+            command = self._rsync(names, told.take, largest=0, only_sizes=True)
+            self._run(command._replace(done=lambda: told.count >= count))
             return
         for relative, size in _in_parallel(self._size, names):
             if size is not None:
                 tells(size, relative)
 
-    def fetch(self, names: str, tells: Tells, largest: int) -> None:
+    def fetch(self, names: str, count: int, tells: Tells, largest: int) -> None:
         """Bring the named files into ``incoming``; ``tells`` gets size and path of each, after it is complete.
 
         :param names: a file of relative paths, each ended by a zero byte.
+        :param count: how many there are.
         :param largest: bytes of the largest of them, as ``sizes`` has told; no more is accepted.
         :raises RemoteUnusable: when production sends more.
         """
@@ -110,19 +115,16 @@ class BlobSource:
                 if size is not None:
                     tells(size, relative)
             return
-        # rsync tells of a file right before it gives the file its name: told one later, each has its name.
-        told: List[str] = []
-
-        def tell_the_one_before(line: str) -> None:
-            told.append(line)
-            if len(told) > 1:
-                _tell(told.pop(0), tells)
-
+        told = ToldBefore(tells)
+        command = self._rsync(names, told.take, largest)
         try:
-            self._run(self._rsync(names, tell_the_one_before, largest))
+            self._run(command._replace(done=lambda: told.count == count - 1 and self._has_come(told.last)))
         finally:
-            for line in told:
-                _tell(line, tells)
+            told.take("")
+
+    def _has_come(self, told: Optional[Entry]) -> bool:
+        """Tell whether a file that rsync has told of has its name."""
+        return told is not None and os.path.exists(os.path.join(self.incoming, told.relative))
 
     def commands(self, scratch: str, missing: str, wanted: str) -> Tuple[Command, Command, Command]:
         """Return what ``layout``, ``sizes`` and ``fetch`` run where production is read over the network.
@@ -205,13 +207,63 @@ def _marker_list(scratch: str) -> str:
     return os.path.join(scratch, "names")
 
 
-def _tell(line: str, tells: Tells) -> None:
+class Entry(NamedTuple):
+    """What rsync tells of a file."""
+
+    size: int
+    relative: str
+
+
+def _entry(line: str) -> Optional[Entry]:
     """Read a line of rsync's, ``MOVED SIZE PATH``; what is not about a BLOB is about a directory, or led elsewhere."""
     words = line.rstrip("\n").split(" ")
     if len(words) != 3 or words[2].startswith("/") or ".." in words[2].split("/"):
-        return
+        return None
     if words[1].isdecimal() and blobs.tid_of(os.path.basename(words[2])):
-        tells(int(words[1]), words[2])
+        return Entry(int(words[1]), words[2])
+    return None
+
+
+class Told:
+    """Hands on what rsync tells of each file.
+
+    :ivar count: how many were handed on.
+    """
+
+    def __init__(self, tells: Tells):
+        self._tells = tells
+        self.count = 0
+
+    def take(self, line: str) -> None:
+        """Take a line of rsync's."""
+        entry = _entry(line)
+        if entry:
+            self.count += 1
+            self._tells(*entry)
+
+
+class ToldBefore:
+    """Hands on what rsync has told of the file before.
+
+    rsync tells of a file right before it gives the file its name: told one later, each has its name.
+
+    :ivar count: how many were handed on.
+    :ivar last: what was told last, and not handed on yet.
+    """
+
+    def __init__(self, tells: Tells):
+        self._tells = tells
+        self.count = 0
+        self.last: Optional[Entry] = None
+
+    def take(self, line: str) -> None:
+        """Take a line of rsync's; an empty one is the end."""
+        entry = _entry(line)
+        if entry or not line:
+            before, self.last = self.last, entry
+            if before:
+                self.count += 1
+                self._tells(*before)
 
 
 def _in_parallel(function: Callable[[str], Optional[int]], names: str) -> Iterator[Tuple[str, Optional[int]]]:
