@@ -23,7 +23,15 @@ from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Command
 from cowstorage.system.time_limits import within
 from cowstorage.union import copy_up, kinds, trial
-from cowstorage.union.base import Layer, Union, layer_of, merged_storages, preparation, without_links
+from cowstorage.union.base import (
+    Layer,
+    Union,
+    is_prepared,
+    layer_of,
+    merged_storages,
+    preparation,
+    without_links,
+)
 
 # The daemon of a FUSE union closes its lower a moment after its unmounting.
 LETTING_GO_SECONDS = 3.0
@@ -171,7 +179,7 @@ def mount_unions(context: Context, union: Union, production: Production) -> Iter
         yield Step(
             f"Lay {union.name} over {layer.merged}",
             (
-                *preparation(layer, union.uses_work),
+                *(() if is_prepared(layer, union.uses_work) else preparation(layer, union.uses_work)),
                 *union.adoption(layer, context.host),
                 *mount_commands(context, union, layer),
             ),

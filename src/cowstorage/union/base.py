@@ -1,7 +1,7 @@
 """The base class of the unions, the directories that a union merges, and the commands that make the directories."""
 
 import os
-from typing import ClassVar, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import ClassVar, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from cowstorage.part.host import Host
 from cowstorage.part.settings import UPPER_SUFFIX, Settings
@@ -143,12 +143,28 @@ def without_links(layer: Layer) -> Command:
 
 def preparation(layer: Layer, uses_work: bool) -> Tuple[Command, ...]:
     """Return the commands that make the directories and links which a mount needs; running them again is harmless."""
+    directories, links = _prepared(layer, uses_work)
+    return (
+        Command(("mkdir", "-p", "-m", "0700", "--", *directories)),
+        *(Command(("ln", "-sfn", "--", path, os.path.join(layer.links, name))) for name, path in links),
+    )
+
+
+def is_prepared(layer: Layer, uses_work: bool) -> bool:
+    """Tell whether the directories and links of ``preparation`` are there; not pure: looks."""
+    directories, links = _prepared(layer, uses_work)
+    try:
+        right = all(os.readlink(os.path.join(layer.links, name)) == path for name, path in links)
+    except OSError:
+        return False
+    return right and all(os.path.isdir(directory) for directory in directories)
+
+
+def _prepared(layer: Layer, uses_work: bool) -> Tuple[List[str], List[Tuple[str, str]]]:
+    """Return the directories, and the links as name and path."""
     directories = [layer.upper, layer.links, layer.merged]
     links = [("upper", layer.upper), *zip(layer.lower_names, layer.lowers)]
     if uses_work:
         directories.append(layer.work)
         links.append(("work", layer.work))
-    return (
-        Command(("mkdir", "-p", "-m", "0700", "--", *directories)),
-        *(Command(("ln", "-sfn", "--", path, os.path.join(layer.links, name))) for name, path in links),
-    )
+    return directories, links
