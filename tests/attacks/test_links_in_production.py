@@ -9,6 +9,7 @@ from typing import Callable, Iterator
 
 import pytest
 
+from cowstorage.actions.mounting import OPENED
 from harness import cleanup, tree
 from harness.buildout import Buildout
 from harness.developer import Developer, Developers
@@ -101,7 +102,10 @@ def test_a_link_beside_data_fs_is_hidden_and_nothing_is_written_through_it(
     os.lchown(production.file_storage / name, production.uid, production.gid)
     production.remember()
     mounted = buildout.run("mount", check=True)
-    assert f"lead elsewhere: {name}" in mounted.stderr
+    # What ZODB opens in any case lies over it.
+    is_hidden = name.endswith(OPENED)
+    assert (f"lead elsewhere: {name}" in mounted.stderr) is not is_hidden
+    buildout.developer.run(["test", "!", "-L", buildout.file_storage / name], check=True)
     buildout.commit(1, changed=1)
     buildout.pack()
     buildout.run("umount", check=True)

@@ -135,7 +135,7 @@ def test_status_sees_a_union_that_an_instance_could_not_work_with(
     for command in commands:
         subprocess.run(command, cwd=buildout.path, check=True)
     assert buildout.run("status", "-q").returncode == 4
-    assert {one["name"] for one in status(buildout)["mounts"] if one["problem"]} == {"filestorage", "blobstorage"}
+    assert {one["name"] for one in status(buildout)["mounts"] if one["problem"]} == {"blobstorage"}
     assert f"{buildout.blob_storage}/tmp: Permission denied (EACCES)" in buildout.run("status").stdout
     buildout.run("umount", check=True)
 

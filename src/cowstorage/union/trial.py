@@ -40,7 +40,7 @@ def use_of(storage: str, sample: Optional[str], file_storages: Iterable[str]) ->
     """Return what Plone does in one of the part's unions.
 
     ZODB makes a BLOB in ``tmp`` and renames it to a place beside others, ``ZODB.blob.FilesystemHelper``; it locks and
-    writes ``Data.fs.lock``, which may be production's, ``zc.lockfile``.
+    writes ``Data.fs.lock``, ``zc.lockfile``, which each mount makes in the upper.
 
     :param storage: ``filestorage`` or ``blobstorage``.
     :param sample: a BLOB of production's.
@@ -52,7 +52,7 @@ def use_of(storage: str, sample: Optional[str], file_storages: Iterable[str]) ->
 
 
 def try_out(candidate: Union, layer: Layer, use: Use, developer: Tuple[int, int]) -> None:
-    """Use a union whose upper is thrown away afterwards, as Plone will: ``prove``, and what copies production's files.
+    """Use a union whose upper is thrown away afterwards, as Plone will: ``prove``, and what copies directories.
 
     :raises CowStorageError: as ``prove`` does.
     """
@@ -134,7 +134,7 @@ def _use(layer: Layer, use: Use) -> None:
 
 
 def _use_wholly(layer: Layer, use: Use) -> None:
-    """Use a union, make and delete a file in directories of production's, and append to files of production's.
+    """Use a union, and make and delete a file in directories of production's, which the union copies.
 
     :raises CowStorageError: when one of these fails.
     """
@@ -143,9 +143,6 @@ def _use_wholly(layer: Layer, use: Use) -> None:
         for relative in use.directories:
             if os.path.isdir(os.path.join(layer.merged, relative)) and not _leads_out(layer.merged, relative):
                 _make_and_delete(layer, relative)
-        for relative in use.appended:
-            if not _leads_out(layer.merged, relative):
-                _append(os.path.join(layer.merged, relative))
     except OSError as error:
         raise CowStorageError(_told(error, layer.merged)) from None
 
@@ -157,15 +154,6 @@ def _leads_out(merged: str, relative: str) -> bool:
     """
     path = os.path.join(merged, relative)
     return os.path.realpath(path) != os.path.normpath(path)
-
-
-def _append(path: str) -> None:
-    """Append a few bytes to a file, made where there is none; a link in its place is an error."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, b"local")
-    finally:
-        os.close(descriptor)
 
 
 def _make_and_delete(layer: Layer, directory: str) -> bool:
