@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 from pathlib import Path
 from typing import Tuple
@@ -14,10 +15,11 @@ from cowstorage.actions import compare
 from cowstorage.actions.context import Context
 from cowstorage.actions.facts import Facts
 from cowstorage.database import filestorage
-from cowstorage.errors import NotReadOnly
+from cowstorage.errors import NotReadOnly, UnionUnusable
 from cowstorage.part.host import Host
 from cowstorage.production import through_mount
 from harness import database
+from harness.polling import until
 
 US = Host(
     euid=os.geteuid(),
@@ -102,3 +104,74 @@ def test_what_was_given_up_is_not_taken(made: Tuple[Context, Path]) -> None:
     production = facts.production()
     assert production.storages == {"Data.fs": there.stat().st_size}
     assert facts.added(production) == {}
+
+
+# Indexes, which are read while a union is tried
+
+
+@pytest.fixture
+def new(made: Tuple[Context, Path]) -> Tuple[Context, Path]:
+    """The same part before it has fetched anything."""
+    part, there = made
+    part.journal.bases = {}
+    Path(part.settings.file_upper, "Data.fs").unlink()
+    return part, there
+
+
+def test_before_a_first_fetch_the_index_is_read(new: Tuple[Context, Path]) -> None:
+    part, there = new
+    facts = Facts(part)
+    production = facts.production()
+    with facts.reading_indexes(production):
+        assert facts.added(production) == {"Data.fs.index": Path(f"{there}.index").read_bytes()}
+        assert facts.added(production) == {}
+
+
+def test_it_is_read_for_a_first_fetch_only_and_where_it_is_little(
+    new: Tuple[Context, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, there = new
+    facts = Facts(part)
+    production = facts.production()
+    monkeypatch.setattr(through_mount, "MOST", 10)
+    with facts.reading_indexes(production):
+        assert facts.added(production) == {}
+    monkeypatch.undo()
+    shutil.copy(there, Path(part.settings.file_upper) / "Data.fs")
+    part.journal.bases = {"Data.fs": list(filestorage.complete_end(str(there)))}
+    part.journal.synced = 1.0
+    with facts.reading_indexes(production):
+        assert facts.added(production) == {}
+
+
+def test_one_that_can_not_be_read_is_fetched_later(new: Tuple[Context, Path]) -> None:
+    part, there = new
+    facts = Facts(part)
+    production = facts.production()
+    Path(f"{there}.index").unlink()
+    with facts.reading_indexes(production):
+        assert facts.added(production) == {}
+
+
+def test_nothing_goes_on_reading_when_a_union_fails(
+    new: Tuple[Context, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    part, _ = new
+    facts = Facts(part)
+    production = facts.production()
+    hanging = tmp_path / "hanging"
+    os.mkfifo(hanging)
+    monkeypatch.setattr(through_mount, "read", lambda *range_: hanging.read_bytes())
+    reading = facts.reading_indexes(production)
+    reading.__enter__()
+    writing = os.open(hanging, os.O_WRONLY)
+    assert not reading.__exit__(UnionUnusable, UnionUnusable([]), None)
+    # Nobody reads from it any more.
+    until(lambda: not _has_reader(writing), "the reader has ended")
+    os.close(writing)
+
+
+def _has_reader(descriptor: int) -> bool:
+    ready = select.poll()
+    ready.register(descriptor, 0)
+    return not ready.poll(0)

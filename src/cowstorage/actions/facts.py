@@ -6,10 +6,12 @@ answers without looking, for ``--dry-run``.  So one plan serves both.
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from cowstorage.actions import compare, mounting
+from cowstorage.actions import compare, fetch, mounting
 from cowstorage.actions.choose_union import Choice, attempt, choose
 from cowstorage.actions.compare import Finding
 from cowstorage.actions.context import Context
@@ -17,7 +19,7 @@ from cowstorage.errors import UnionUnusable
 from cowstorage.part import blob_cache
 from cowstorage.production import look, through_mount
 from cowstorage.production.look import Production
-from cowstorage.system.time_limits import Begun, all_within
+from cowstorage.system.time_limits import Begun, Outcome, all_within
 
 
 class Found(NamedTuple):
@@ -44,6 +46,7 @@ class Facts:
         self.remarks: List[str] = []
         self.compared: List[Finding] = []
         self._begun: Optional[Begun] = None
+        self._reading: Optional[Begun] = None
         self._found: Optional[Found] = None
 
     def begin(self, known: Optional[str]) -> None:
@@ -53,11 +56,37 @@ class Facts:
         """
         self._begun = Begun(look.LOOK_SECONDS, "looking at production", partial(self._find, known))
 
+    @contextmanager
+    def reading_indexes(self, production: Production) -> Iterator[None]:
+        """Have the indexes that are little read while something else is done, where the FileStorages are to be fetched.
+
+        ``added`` returns them.  Nothing goes on reading when that fails.
+        """
+        self._reading = self._read_indexes(production)
+        try:
+            yield
+        finally:
+            self.give_up()
+
+    def _read_indexes(self, production: Production) -> Optional[Begun]:
+        """Begin to read; ``None`` where there is nothing to read."""
+        context = self.context
+        directory = os.path.join(context.filesystem.root, context.settings.remote_file_storage)
+        reads = {
+            name + ".index": partial(through_mount.read, os.path.join(directory, name + ".index"), 0, size)
+            for name, size in production.indexes.items()
+            if context.filesystem.reads_little and through_mount.is_little(size)
+        }
+        if not reads or not fetch.is_first(context, list(production.storages)):
+            return None
+        return Begun(look.LOOK_SECONDS, "reading indexes", lambda: _values(all_within(look.LOOK_SECONDS, reads)))
+
     def give_up(self) -> None:
-        """Forget what ``begin`` has begun: production is mounted anew, or it is long ago."""
-        begun, self._begun = self._begun, None
-        if begun:
-            begun.give_up()
+        """Forget what was begun: production is mounted anew, or it is long ago."""
+        for begun in (self._begun, self._reading):
+            if begun:
+                begun.give_up()
+        self._begun = self._reading = None
 
     def _find(self, known: Optional[str]) -> Found:
         seen = self._look(known)
@@ -66,8 +95,7 @@ class Facts:
         compared = found.pop(comparing)
         if compared.error:
             raise compared.error
-        # What could not be read is fetched later, and fails there.
-        return Found(seen, compared.value, {name: read.value for name, read in found.items() if read.value})
+        return Found(seen, compared.value, _values(found))
 
     def _reads(self, production: Production) -> Dict[str, Callable[[], bytes]]:
         """Return, by name, what reads what was added to a FileStorage."""
@@ -126,10 +154,13 @@ class Facts:
         return self._compare(production)
 
     def added(self, production: Production) -> Dict[str, bytes]:
-        """Return what ``begin`` has read, by the names of FileStorages; nothing of it where production was looked at
-        again.
+        """Return what was read already, by the names of FileStorages and of indexes.
+
+        Of what ``begin`` has read nothing where production was looked at again.
         """
-        return self._found.added if self._found and self._found.production is production else {}
+        reading, self._reading = self._reading, None
+        indexes = reading.result() if reading else {}
+        return {**indexes, **(self._found.added if self._found and self._found.production is production else {})}
 
     def lost_blobs(self, production: Production) -> List[Finding]:
         """Return the FileStorages whose BLOBs production may no longer have: its own is no later state of the same."""
@@ -140,8 +171,16 @@ class Facts:
         return [finding for finding in self.compared if finding.base is not None and finding.state in states]
 
 
+def _values(found: Dict[str, Outcome]) -> Dict[str, bytes]:
+    """Return what was read; what could not be is fetched later, and fails there."""
+    return {name: read.value for name, read in found.items() if read.value}
+
+
 class AssumedFacts(Facts):
     """What is likely: production has only grown, and the first union that nothing speaks against works."""
+
+    def _read_indexes(self, production: Production) -> None:
+        return None
 
     def production(self, known: Optional[str] = None) -> Production:
         names = self.context.settings.storages or tuple(self.context.journal.bases) or ("Data.fs",)

@@ -79,7 +79,8 @@ def plan(
 ) -> Iterator[Step]:
     """Yield the steps that fetch; each can be run again after it was cut off anywhere.
 
-    :param added: name of a FileStorage → what production has behind our base, where that was read already.
+    :param added: what was read already: name of a FileStorage → what production has behind our base; name of an index →
+        all of it.
     """
     yield Step("Make room for what is fetched", _make_directories(context))
     for finding in findings:
@@ -93,7 +94,7 @@ def plan(
         if finding.state == GROWN and finding.base:
             yield from _append(context, finding, finding.base, production, added.get(finding.name))
         elif finding.state != CURRENT:
-            yield from _whole(context, finding, production)
+            yield from _whole(context, finding, production, added.get(finding.name + ".index"))
 
 
 def _make_directories(context: Context) -> Tuple[Command, ...]:
@@ -119,7 +120,7 @@ def _append(
     yield _settle(context, finding.name, paths.local)
 
 
-def _whole(context: Context, finding: Finding, production: Production) -> Iterator[Step]:
+def _whole(context: Context, finding: Finding, production: Production, index: Optional[bytes]) -> Iterator[Step]:
     paths = context.paths(finding.name)
     if _copy_helps(paths, finding):
         # What both files share need not cross the network; cut off in the middle, the copy is as good a start.
@@ -129,7 +130,7 @@ def _whole(context: Context, finding: Finding, production: Production) -> Iterat
         )
     # The index before the data, so that the index is never ahead of the data.
     if _index_helps(finding, production):
-        yield _fetch_index(context, finding.name, paths.incoming + ".index", production)
+        yield _fetch_index(context, finding.name, paths.incoming + ".index", production, index)
     before = size_of(paths.incoming)
     yield fetch_by_rsync(
         context,
@@ -168,9 +169,11 @@ def _index_helps(finding: Finding, production: Production) -> bool:
     return size is not None and filestorage.index_is_possible(size, finding.remote_size)
 
 
-def _fetch_index(context: Context, name: str, target: str, production: Production) -> Step:
+def _fetch_index(
+    context: Context, name: str, target: str, production: Production, content: Optional[bytes] = None
+) -> Step:
     wanted = Wanted(name + ".index", target, production.indexes[name])
-    return fetch_little(context, f"Fetch {name}.index", wanted, check=lambda: None)
+    return fetch_little(context, f"Fetch {name}.index", wanted, check=lambda: None, content=content)
 
 
 def _check_whole(context: Context, finding: Finding, before: int) -> None:

@@ -146,9 +146,10 @@ def plan(context: Context, seen: Survey, todo: Todo, facts: Facts) -> Iterator[S
             yield from mounting.make_room(context)
             yield from mounting.mount_production(context)
     production = remembered(context) if offline else facts.production()
-    choice = facts.union(production)
-    if not offline:
-        yield from first_fetch(context, production, facts)
+    with facts.reading_indexes(production):
+        choice = facts.union(production)
+        if not offline:
+            yield from first_fetch(context, production, facts)
     for remark in facts.remarks:
         yield Step(remark)
     yield mounting.note_mounted(context, production, choice.union.name, choice.tried, offline)
@@ -181,7 +182,7 @@ def first_fetch(context: Context, production: Production, facts: Facts) -> Itera
         total = human_size(sum(finding.moves for finding in findings))
         context.output.say(f"Fetching {', '.join(finding.name for finding in findings)}: {total}")
     facts.compared = []
-    yield from fetch.plan(context, findings, production)
+    yield from fetch.plan(context, findings, production, facts.added(production))
     yield fetch.note_synced(context)
 
 
