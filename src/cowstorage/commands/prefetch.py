@@ -82,6 +82,9 @@ def run(context: Context) -> int:
         return show_commands(context, selection)
     with production_mounted(context, needed=not remote), scratch_directory(context) as scratch:
         source, lists = source_of(context), prefetch.lists_in(scratch)
+        source.begin()
+        import ZODB.FileStorage  # noqa: F401  start-up: 80 ms, which production needs to answer
+
         layout = source.layout(scratch)
         if not arguments.dry_run:
             prefetch.prepare(context, layout)
@@ -118,6 +121,7 @@ def show_missing(context: Context) -> int:
     remote = source_of(context).source.remote
     with production_mounted(context, needed=not remote), tempfile.TemporaryDirectory() as scratch:
         source, lists = source_of(context), prefetch.lists_in(scratch)
+        source.begin()
         found = absent_blobs.find(context, lists, source, source.layout(scratch), context.arguments.history)
     if context.arguments.json:
         context.output.result(json.dumps([one.as_data() for one in found], indent=1))

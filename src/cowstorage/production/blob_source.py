@@ -16,7 +16,7 @@ from cowstorage.production.filesystems.base import FileSystem
 from cowstorage.system.files import open_regular
 from cowstorage.system.output import human_size, one_line
 from cowstorage.system.programs import Command, Runner
-from cowstorage.system.time_limits import within
+from cowstorage.system.time_limits import Begun, within
 
 # rsync(1): some files vanished, or could not be read; the others came.
 PARTIAL = (23, 24)
@@ -56,6 +56,12 @@ class BlobSource:
         self.source = filesystem.source(settings.remote_blob_storage + "/")
         self.mounted = os.path.join(filesystem.root, settings.remote_blob_storage)
         self.is_mounted = is_mounted
+        self._looking: Optional[Begun] = None
+
+    def begin(self) -> None:
+        """Begin to ask for the layout, where that comes sooner through the mount; ``layout`` takes the answer."""
+        if self.is_mounted and self.source.remote and self.filesystem.reads_little:
+            self._looking = Begun(LOOK_SECONDS, f"reading {self.mounted}", lambda: blobs.layout(self.mounted))
 
     def layout(self, scratch: str) -> str:
         """Return how production's BLOBs are laid out: ``bushy`` or ``lawn``.
@@ -78,13 +84,13 @@ class BlobSource:
         return found
 
     def _layout_in_mount(self) -> Optional[str]:
-        """Return the marker's word where that comes sooner through the mount; ``None``: there is none, or no mount."""
-        if not (self.is_mounted and self.source.remote and self.filesystem.reads_little):
-            return None
+        """Return the marker's word as it was read through the mount; ``None``: there is none, or nothing was begun."""
+        looking, self._looking = self._looking, None
         try:
-            return within(LOOK_SECONDS, f"reading {self.mounted}", lambda: blobs.layout(self.mounted))
+            found: Optional[str] = looking.result() if looking else None
         except OSError:
             return None
+        return found
 
     def sizes(self, names: str, count: int, tells: Tells) -> None:
         """Call ``tells`` with size and path of each of the named files that production has.
