@@ -189,6 +189,7 @@ def ours(scene: Scene) -> Dict[str, Measured]:
         result["back"] = script("rollback", "--yes")
         result["again"] = scene.upgrade(buildout.data_fs, buildout.blob_storage)
         script("rollback", "--yes")
+        script("prefetch", "--clear")
         result["prefetch"] = script("prefetch")
         result["prefetched"] = local_run()
         script("umount")

@@ -103,6 +103,7 @@ It writes this page.
 - The run: change each object, read a third of the BLOBs, write a tenth as many new ones. Before each, the same run on
   a plain local copy, so that both meet the machine in the same mood; after prefetch and offline: medians of seven
   such pairs.
+- *Prefetch itself*: of all BLOBs, none of which is here.
 - Each cell: seconds; of a run the ratio to the plain local copy in turn with it; megabytes over the line.
 - *Least possible*: Data.fs and its index, or what was added, compressed by xz; the BLOBs that are read, or all of them.
 

@@ -83,7 +83,7 @@ def run(context: Context) -> int:
     with production_mounted(context, needed=not remote), scratch_directory(context) as scratch:
         source, lists = source_of(context), prefetch.lists_in(scratch)
         source.begin()
-        import ZODB.FileStorage  # noqa: F401  start-up: 80 ms, which production needs to answer
+        import ZODB.FileStorage  # noqa: F401  # start-up: 80 ms, which production needs to answer
 
         layout = source.layout(scratch)
         if not arguments.dry_run:

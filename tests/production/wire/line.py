@@ -204,10 +204,11 @@ class Line:
 
     def idle(self) -> None:
         """Let be done what is done while sshfs asks for nothing, until there is nothing to do."""
-        filling = self.session._filling
+        filling, following = self.session._filling, self.session._following
         self.work_until(
             lambda: (
-                not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files)
+                not (following and following._is_looking)
+                and not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files)
                 and not self.session._completion.is_busy
             ),
             "nothing is to be fetched",

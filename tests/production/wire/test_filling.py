@@ -114,6 +114,19 @@ def test_who_reads_on_has_the_next_neighbours_fetched_and_who_reads_again_none(t
     assert not again.session._filling._more
 
 
+def test_who_reads_in_an_order_has_what_it_passes_over_not_fetched(tmp_path: Path) -> None:
+    oids = range(100, 200)
+    server = Server(served(*map(relative_of, oids), content=b"content"))
+    line = Line(tmp_path, server, knowledge=Database(dict.fromkeys(oids, NEW)), fills=True)
+    order = oids[::20]
+    for oid in order:
+        line.read(path_of(relative_of(oid)))
+        line.idle()
+    line.quiet()
+    first_two = {oid + near for oid in order[:2] for near in range(1, 1 + candidates.MOST_NEIGHBOURS)}
+    assert {relative_of(oid) for oid in (*order, *first_two)} == set(in_cache(tmp_path))
+
+
 def test_what_is_fetched_so_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "free_bytes", lambda path: store.RESERVE + filling.SPARE.room)
     server = Server(served(*map(relative_of, range(100, 104))))

@@ -188,9 +188,24 @@ def test_a_large_one_that_follows_is_asked_for_as_far_as_the_line_has_room(
     assert line.read(large) == line.server.files[large]
 
 
+def test_a_large_one_that_is_read_much_later_is_fetched_whole_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = reading(tmp_path, OIDS, bytes(FIRST_WINDOW))
+    large = relative_of(OIDS[3])
+    line.server.files[path_of(large)] = bytes(FOLLOWING_WINDOW + 5 * PIECE)
+    read(line, OIDS[:3])
+    monkeypatch.setattr(ahead, "UNCLAIMED_SECONDS", -1.0)
+    line.work_until(lambda: line.store.has(large), "it is in the cache")
+    reads = [subject for kind, subject in line.server.asked if kind == READ]
+    assert reads.count(path_of(large)) == (FOLLOWING_WINDOW + 5 * PIECE) // PIECE
+    line.settle()
+    assert path_of(large) not in line.server.opened.values()
+
+
 def test_of_many_at_once_the_last_are_followed(tmp_path: Path) -> None:
     line = reading(tmp_path, OIDS, b"x" * 100)
     for oid in OIDS[: following.MOST_WAITING + 10]:
-        line.session._following.has_opened(following.Opened(relative_of(oid), False, False))
+        line.session._following.has_opened(following.Opened(relative_of(oid), False, False, False))
     line.work_until(lambda: not line.session._following._is_looking, "what follows was looked for")
     assert not line.session._following._opened

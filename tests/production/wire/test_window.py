@@ -152,11 +152,29 @@ def test_on_a_fast_line_more_is_fetched_when_sshfs_is_quiet(tmp_path: Path, monk
 ORDER = range(100, 120)
 
 
-def wait_behind_the_order(location: Path, way: Way, patch: pytest.MonkeyPatch) -> Tuple[float, int]:
-    """How long somebody waits, in seconds, who reads files in an order and asks for another one then; files opened."""
+def line_to_the_order(location: Path, way: Way, patch: pytest.MonkeyPatch) -> SlowLine:
     files = served(*map(relative_of, ORDER), relative_of(FAR[0]), content=bytes(SIZE))
     known = Database(dict.fromkeys((*ORDER, *FAR), NEW))
-    slow = SlowLine(Line(location, Server(files), knowledge=known), way, patch)
+    return SlowLine(Line(location, Server(files), knowledge=known), way, patch)
+
+
+def without_following(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(following.Following, "has_opened", lambda self, opened: None)
+
+
+def test_who_reads_in_an_order_waits_for_a_third_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(location: Path) -> float:
+        slow = line_to_the_order(location, WAYS[0], monkeypatch)
+        return sum(sum(slow.read(path_of(relative_of(oid)), SIZE)) for oid in ORDER)
+
+    followed = seconds(tmp_path / "order")
+    without_following(monkeypatch)
+    assert followed < seconds(tmp_path / "none") / 3
+
+
+def wait_behind_the_order(location: Path, way: Way, patch: pytest.MonkeyPatch) -> Tuple[float, int]:
+    """How long somebody waits, in seconds, who reads files in an order and asks for another one then; files opened."""
+    slow = line_to_the_order(location, way, patch)
     for oid in ORDER[:9]:
         slow.read(path_of(relative_of(oid)), SIZE)
     # What follows the last one is asked for while it is opened.
@@ -171,7 +189,7 @@ def test_who_leaves_the_order_waits_behind_one_file_at_most(
     way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited, opened = wait_behind_the_order(tmp_path / "order", way, monkeypatch)
-    monkeypatch.setattr(following.Following, "has_opened", lambda self, opened: None)
+    without_following(monkeypatch)
     without, fewer = wait_behind_the_order(tmp_path / "none", way, monkeypatch)
     assert waited - without <= (SIZE + 1000) / way.rate
     assert opened >= fewer

@@ -86,7 +86,7 @@ class Ahead:
         fetch = self._files[relative] = Fetch(relative, self._session.answer)
         fetch.is_asked = True
         if follows:
-            fetch.first = fetch.window = self._following
+            fetch.follows, fetch.first, fetch.window = True, self._following, self._following
         path = self._path(relative)
         number = self._session.ask(lambda kind, packet: self._has_told(fetch, kind, packet))
         self._session.send(packets.made(packets.STAT, number, packets.string(path)))
@@ -201,7 +201,7 @@ class Ahead:
         for fetch in waiting:
             if now > fetch.born + UNCLAIMED_SECONDS and fetch.handle is not None and fetch.is_told:
                 self._misses += 1
-                self._abandon(fetch)
+                self._let_go(fetch, fetch.handle)
         return bool(waiting)
 
     # What the server answers
@@ -303,6 +303,13 @@ class Ahead:
         self._session.doubt(fetch.relative)
         for read in fetch.pieces.give_up():
             self._session.pass_on(fetch.handle or b"", read)
+
+    def _let_go(self, fetch: Fetch, handle: bytes) -> None:
+        """Leave a file that nobody has opened: one that follows will be read, and so its rest may come."""
+        if fetch.follows and self._session.completes(handle, fetch.relative, fetch.ranges_under_way()):
+            self._forget(fetch)
+        else:
+            self._abandon(fetch)
 
     def _abandon(self, fetch: Fetch) -> None:
         """Close a file that nobody has opened."""

@@ -33,6 +33,7 @@ class Fetch:
     :ivar piece: bytes that are asked for at once.
     :ivar is_asked: whether we have asked for it, before sshfs opened it.
     :ivar is_told: whether it has told, be it that there is no such file.
+    :ivar follows: whether it is asked for since others before it in an order were read.
     :ivar is_claimed: whether sshfs has opened it.
     """
 
@@ -41,7 +42,7 @@ class Fetch:
         self.handle: Optional[bytes] = None
         self.told: Optional[Attributes] = None
         self.attributes = b""
-        self.is_asked = self.is_told = self.is_claimed = False
+        self.is_asked = self.is_told = self.is_claimed = self.follows = False
         self.is_broken = self.is_closed = False
         self.born = time.monotonic()
         # Ids of sshfs's requests that wait for what we have asked for.
@@ -89,6 +90,8 @@ class Around(NamedTuple):
     :param has_told: called with a relative path, what production told of the file, and the packet with that.
     :param has_opened: called with a handle of the server's, and a relative path; tells whether it can be believed.
     :param has_closed: called with the same for a file that nobody has opened.
+    :param completes: called with the same, and what is under way; tells whether the rest of the file is read by the
+        handle, which is closed then.
     :param keep: takes bytes of a file for the cache: relative path, offset, bytes, whether they may be the first, and
         whether more is under way.
     :param doubt: called with the relative path of a file that is not what production told.
@@ -101,6 +104,7 @@ class Around(NamedTuple):
     has_told: Callable[[str, Attributes, Buffer], None]
     has_opened: Callable[[bytes, str], bool]
     has_closed: Callable[[bytes, str], None]
+    completes: Callable[[bytes, str, Coverage], bool]
     keep: Callable[[str, int, Buffer, bool, bool], None]
     doubt: Callable[[str], None]
     pass_on: Callable[[bytes, Read], None]

@@ -13,11 +13,28 @@ MOST_WAITING = 64
 
 
 class Opened(NamedTuple):
-    """A BLOB file that sshfs opens; the parameters of ``Sequence.next``."""
+    """A BLOB file that sshfs opens.
+
+    :param is_hit: whether it was in the cache.
+    :param has_come: whether all of it was here, be it that it was asked for ahead.
+    :param is_crowded: whether answers of production's wait for each other.
+    """
 
     relative: str
+    is_hit: bool
     has_come: bool
     is_crowded: bool
+
+
+class Found(NamedTuple):
+    """What was found out of files that sshfs has opened.
+
+    :param following: the files that are read next.
+    :param alone: those that were read in no order.
+    """
+
+    following: List[str]
+    alone: List[Opened]
 
 
 class Following:
@@ -25,12 +42,20 @@ class Following:
 
     :param readers: the threads that look which these are.
     :param begin: asks for a file ahead.
+    :param has_read: takes note of a file that was read in no order, and of whether it was in the cache.
     """
 
-    def __init__(self, sequence: Sequence, readers: Readers, begin: Callable[[str], None]):
+    def __init__(
+        self,
+        sequence: Sequence,
+        readers: Readers,
+        begin: Callable[[str], None],
+        has_read: Callable[[str, bool], None],
+    ):
         self._sequence = sequence
         self._readers = readers
         self._begin = begin
+        self._has_read = has_read
         self._opened: Deque[Opened] = deque(maxlen=MOST_WAITING)
         self._is_looking = False
 
@@ -44,14 +69,18 @@ class Following:
             self._is_looking = True
             self._readers.ask_apart(self._find, self._take)
 
-    def _find(self) -> List[str]:
-        found: List[str] = []
+    def _find(self) -> Found:
+        found = Found([], [])
         while self._opened:
-            found = self._sequence.next(*self._opened.popleft())
+            opened = self._opened.popleft()
+            following = self._sequence.next(opened.relative, opened.has_come, opened.is_crowded)
+            found = Found(following, found.alone + ([] if self._sequence.is_found else [opened]))
         return found
 
-    def _take(self, found: List[str]) -> None:
+    def _take(self, found: Found) -> None:
         self._is_looking = False
-        for relative in found:
+        for relative in found.following:
             self._begin(relative)
+        for opened in found.alone:
+            self._has_read(opened.relative, opened.is_hit)
         self._look()

@@ -42,6 +42,11 @@ class Sequence:
         self._order = self._depth = 0
         self._expected: List[int] = []
 
+    @property
+    def is_found(self) -> bool:
+        """Whether there is an order."""
+        return self._depth > 0
+
     def next(self, relative: str, has_come: bool, is_crowded: bool) -> List[str]:
         """Take note of a BLOB file that is read, and return those that are read next and are not in the cache.
 

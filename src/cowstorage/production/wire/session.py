@@ -31,6 +31,7 @@ from cowstorage.production.wire.momentary import Momentary
 from cowstorage.production.wire.names import BlobNames
 from cowstorage.production.wire.notes import Notes
 from cowstorage.production.wire.packets import Attributes
+from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.reads import Reads
 from cowstorage.production.wire.room import Room
@@ -82,6 +83,7 @@ class Session(Exchange):
             has_told=self._note_told,
             has_opened=self._note_opened,
             has_closed=self._note_closed,
+            completes=self._completes,
             keep=self._keeping.keep,
             doubt=self._keeping.doubt,
             pass_on=self._pass_on,
@@ -94,9 +96,6 @@ class Session(Exchange):
         self._listings = Listings(self._await)
         self._momentary = Momentary(self._await)
         self._room = Room(self._await, to_client)
-        self._following = (
-            Following(Sequence(store, knowledge), readers, partial(self._begin, follows=True)) if knowledge else None
-        )
         self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
         self._filling = Filling(
             candidates,
@@ -111,6 +110,11 @@ class Session(Exchange):
                 is_open=lambda relative: self._handles.is_open(relative) or self._ahead.has(relative),
                 believes=self._believes,
             ),
+        )
+        self._following = (
+            Following(Sequence(store, knowledge), readers, partial(self._begin, follows=True), self._filling.has_read)
+            if knowledge
+            else None
         )
         self.requests.update(
             {
@@ -180,9 +184,8 @@ class Session(Exchange):
         is_hit = cached is not None and not self._ahead.has(relative)
         self.counters.reads += 1
         self.counters.hits += is_hit
-        self._filling.has_read(relative, is_hit)
         if self._following:
-            self._following.has_opened(Opened(relative, cached is not None, self._ahead.is_crowded))
+            self._following.has_opened(Opened(relative, is_hit, cached is not None, self._ahead.is_crowded))
         if cached:
             self._ahead.pass_by(relative)
             handle = self._handles.add(cached, is_hit)
@@ -265,9 +268,11 @@ class Session(Exchange):
 
     def expire(self) -> Optional[float]:
         """Do what is due, and return in how many seconds more may be; ``None``: not before something comes."""
+        waiting = TICK if self._ahead.expire() else None
+        self._completion.go_on()
         self._filling.go_on()
         counting = self._counting.expire() if self._counting else None
-        dues = (TICK if self._ahead.expire() else None, self._filling.due, counting)
+        dues = (waiting, self._filling.due, counting)
         return min((due for due in dues if due is not None), default=None)
 
     # BLOB files: answers of production's
@@ -301,6 +306,10 @@ class Session(Exchange):
             self._keeping.doubt(doubtful)
             self.turn_off()
         return not others
+
+    def _completes(self, handle: bytes, relative: str, under_way: Coverage) -> bool:
+        remote = self._handles.remote.get(handle)
+        return remote is not None and remote.relative == relative and self._keeping.takes_over(remote, under_way)
 
     def _note_closed(self, handle: bytes, relative: str) -> None:
         remote = self._handles.remote.get(handle)
