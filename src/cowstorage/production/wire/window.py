@@ -70,6 +70,6 @@ class Careful(Steady):
         self.round_trip(seconds)
         self._came += PACKET
         if seconds > self._fastest + QUEUE_SECONDS:
-            self.size, self._came = PACKET, 0
+            self.size, self._came = max(PACKET, self.size // 2), 0
         elif self._came >= self.size and time.monotonic() - self._asked > QUIET_SECONDS:
             self.size, self._came = min(MOST, self.size + PACKET), 0
