@@ -188,6 +188,19 @@ def test_a_large_one_that_follows_is_asked_for_as_far_as_the_line_has_room(
     assert line.read(large) == line.server.files[large]
 
 
+def test_where_all_is_in_the_cache_it_is_looked_no_more(tmp_path: Path) -> None:
+    oids = range(100, 140)
+    cache(tmp_path, *map(relative_of, oids))
+    line = reading(tmp_path, [*oids, 500], b"old")
+    looked = []
+    find = line.session._following._find
+    line.session._following._find = lambda: looked.append(1) or find()
+    read(line, oids)
+    assert len(looked) == following.MOST_IN_VAIN
+    read(line, [500])
+    assert len(looked) == following.MOST_IN_VAIN + 1
+
+
 def test_a_large_one_that_is_read_much_later_is_fetched_whole_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
