@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import shutil
 import statistics
 import subprocess
@@ -75,8 +76,9 @@ def one_blob(scene: Scene, read_through: str) -> Dict[str, float]:
     buildout.run("mount", timeout=600, check=True)
     try:
         there = sorted(path.relative_to(scene.site.blob_storage) for path in scene.site.blob_storage.rglob("*.blob"))
-        # Far from each other, so that none is a neighbour of one that was read.
-        read = [buildout.blob_storage / path for path in there[:: len(there) // READ]]
+        # In no order, which would be found, and far from each other, so that none is a neighbour of one that was read.
+        step = len(there) // READ
+        read = [buildout.blob_storage / path for path in random.Random(1).sample(there[::step], READ)]
         found = {"first": each(scene, read), "again": each(scene, read)}
         forget()
         found["forgotten"] = each(scene, read)
@@ -84,6 +86,7 @@ def one_blob(scene: Scene, read_through: str) -> Dict[str, float]:
         forget()
         buildout.run("mount", check=True)
         found["mounted"] = each(scene, read)
+        found["order"] = each(scene, [buildout.blob_storage / path for path in there[step // 2 :: step]])
         # The objects that come next: the directories above theirs are there.
         last = int(str(there[-1].parent).replace("0x", "").replace("/", ""), 16)
         oids = (number.to_bytes(8, "big") for number in range(last + 1, last + 1 + READ))
@@ -98,6 +101,7 @@ def one_blob_rows(make: Callable[[float], Scene]) -> Iterator[Row]:
     """A row for each state of a BLOB."""
     titles = {
         "first": "first read",
+        "order": "first read, one after the other in the order of their making",
         "again": "again, in the same mount",
         "forgotten": "again, memory needed elsewhere meanwhile",
         "mounted": "again, after umount, mount and that",
