@@ -265,7 +265,7 @@ def test_directories_without_end_are_not_remembered(tmp_path: Path) -> None:
     line = Line(tmp_path, WithDirectories([b"Data.fs"]))
     for number in range(100):
         listed(line, b"/srv/%d" % number)
-    assert len(line.session._listings._latest) == listings.MOST_DIRECTORIES
+    assert len(line.session._beside.listings._latest) == listings.MOST_DIRECTORIES
 
 
 @pytest.mark.parametrize(
@@ -318,4 +318,4 @@ def test_rooms_without_end_are_not_remembered(tmp_path: Path) -> None:
     line = Line(tmp_path, WithDirectories())
     for number in range(100):
         room_of(line, b"/%d" % number)
-    assert len(line.session._room._answers) == room.MOST
+    assert len(line.session._beside.room._answers) == room.MOST

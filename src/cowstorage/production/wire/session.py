@@ -13,6 +13,7 @@ from typing import Optional
 from cowstorage.part.counters import Counters
 from cowstorage.production.wire import packets
 from cowstorage.production.wire.ahead import Ahead
+from cowstorage.production.wire.beside import Beside
 from cowstorage.production.wire.candidates import Candidates
 from cowstorage.production.wire.completion import WINDOW, Completion
 from cowstorage.production.wire.counting import Counting
@@ -26,15 +27,12 @@ from cowstorage.production.wire.following import Following, Opened
 from cowstorage.production.wire.handles import Handles
 from cowstorage.production.wire.keeping import Keeping
 from cowstorage.production.wire.knowledge import Knowledge
-from cowstorage.production.wire.listings import Listings
-from cowstorage.production.wire.momentary import Momentary
 from cowstorage.production.wire.names import BlobNames
 from cowstorage.production.wire.notes import Notes
 from cowstorage.production.wire.packets import Attributes
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Read
 from cowstorage.production.wire.reads import Reads
-from cowstorage.production.wire.room import Room
 from cowstorage.production.wire.sequence import Sequence
 from cowstorage.production.wire.store import Store
 from cowstorage.production.wire.threads import Readers
@@ -92,10 +90,8 @@ class Session(Exchange):
         around_directories = DirectoriesAround(
             ask=self._ask, send=to_server, answer=to_client, begin=self._begin, is_told=self._ahead.is_told
         )
-        self._directories = Directories(names, store, knowledge, around_directories)
-        self._listings = Listings(self._await)
-        self._momentary = Momentary(self._await)
-        self._room = Room(self._await, to_client)
+        directories = Directories(names, store, knowledge, around_directories)
+        self._beside = Beside(names, directories, self._await, to_client)
         self._reads = Reads(readers, self._keeping, self.counters, self._ask, to_client, to_server)
         self._filling = Filling(
             candidates,
@@ -124,8 +120,8 @@ class Session(Exchange):
                 packets.LSTAT: self._stat,
                 packets.FSTAT: self._fstat,
                 packets.STAT: self._stat,
-                packets.OPENDIR: self._listings.open,
-                packets.READDIR: self._listings.read,
+                packets.OPENDIR: self._beside.listings.open,
+                packets.READDIR: self._beside.listings.read,
                 packets.EXTENDED: self._extended,
             }
         )
@@ -152,7 +148,7 @@ class Session(Exchange):
     def _stat(self, number: int, packet: memoryview) -> bool:
         relative = self._relative(packet)
         if relative is None:
-            return self.is_on and self._stat_other(packets.text(packet)[0], number, packet)
+            return self.is_on and self._beside.stat(packets.text(packet)[0], number, packet)
         cached = self._store.find(relative)
         if cached:
             os.close(cached.descriptor)
@@ -163,14 +159,6 @@ class Session(Exchange):
             return True
         self._await(number, partial(self._told_of, relative))
         return False
-
-    def _stat_other(self, path: bytes, number: int, packet: memoryview) -> bool:
-        # A BLOB may be newer than the listing, and the object that has it be here already.
-        absent = not self._names.is_below(path) and (self._listings.lacks(path) or self._momentary.lacks(path, number))
-        if absent:
-            self._to_client(packets.status(number, packets.NO_SUCH_FILE))
-            return True
-        return self._directories.stat(path, number, packet)
 
     def _open(self, number: int, packet: memoryview) -> bool:
         relative = self._relative(packet)
@@ -243,7 +231,7 @@ class Session(Exchange):
             local.close()
             self._to_client(packets.status(number, packets.OK))
             return True
-        self._listings.close(handle)
+        self._beside.listings.close(handle)
         remote = self._handles.remote.get(handle)
         if remote is None:
             return False
@@ -255,7 +243,7 @@ class Session(Exchange):
         return True
 
     def _extended(self, number: int, packet: memoryview) -> bool:
-        return self.is_on and self._room.ask(number, packet)
+        return self.is_on and self._beside.room.ask(number, packet)
 
     def _relative(self, packet: memoryview) -> Optional[str]:
         return self._names.relative(packets.text(packet)[0]) if self.is_on else None
