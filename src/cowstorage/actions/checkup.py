@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, NamedTuple, Optional
 
-from cowstorage.actions import mounting, survey
+from cowstorage.actions import production_mount, survey
 from cowstorage.actions.choose_union import attempt, foreign_upper, in_one_line, in_order, objection, trial_layer
 from cowstorage.actions.context import Context
 from cowstorage.actions.layers import lowers
@@ -61,13 +61,13 @@ def _verdicts(context: Context) -> Iterator[Verdict]:
     was_mounted = survey.take(context, probe=False).has_network
     try:
         if not was_mounted:
-            context.execution().run(mounting.mount_production(context))
+            context.execution().run(production_mount.mount_production(context))
         yield from _verdicts_when_mounted(context)
     except CowStorageError as error:
         yield Verdict(context.settings.filesystem, False, in_one_line(str(error)))
     finally:
         if not was_mounted:
-            context.execution().run(mounting.unmount_production(context, context.settings))
+            context.execution().run(production_mount.unmount_production(context, context.settings))
 
 
 def _rights(context: Context) -> Iterator[Verdict]:

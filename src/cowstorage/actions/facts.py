@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
 
-from cowstorage.actions import compare, fetch, mounting
+from cowstorage.actions import compare, fetch, production_mount
 from cowstorage.actions.choose_union import Choice, attempt, choose
 from cowstorage.actions.compare import Finding
 from cowstorage.actions.context import Context
@@ -138,7 +138,7 @@ class Facts:
         try:
             choice = choose(context, lambda union, layer: attempt(context, union, layer, production), fresh)
         except UnionUnusable as error:
-            raise mounting.connection_lost(context) or error from None
+            raise production_mount.connection_lost(context) or error from None
         for name, reason in choice.tried:
             context.output.detail(f"Passed over {name}: {reason}")
             if name in choice.held:

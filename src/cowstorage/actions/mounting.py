@@ -1,4 +1,4 @@
-"""Plans that mount and unmount production and the unions."""
+"""Plans that mount and unmount the unions, over production that is mounted or with it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from functools import partial
 from itertools import chain
 from typing import Iterator, List, Optional, Sequence, Tuple
 
-from cowstorage.actions import preflight, survey
+from cowstorage.actions import preflight, production_mount, survey
 from cowstorage.actions.context import Context
 from cowstorage.actions.layers import layer_of_part
 from cowstorage.actions.plan import Plan, Step
-from cowstorage.errors import CommandFailed, CowStorageError, InUse, RemoteUnusable
+from cowstorage.errors import CowStorageError, RemoteUnusable
 from cowstorage.part import blob_cache, eviction
 from cowstorage.part.settings import Settings, to_script
-from cowstorage.production.filesystems.base import FileSystem
 from cowstorage.production.look import Production
-from cowstorage.system import mounts, refusals, whereabouts
-from cowstorage.system.mounts import Mount
+from cowstorage.system import mounts, whereabouts
 from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Command
 from cowstorage.system.time_limits import within
@@ -33,88 +31,8 @@ from cowstorage.union.base import (
     without_links,
 )
 
-# The daemon of a FUSE union closes its lower a moment after its unmounting.
-LETTING_GO_SECONDS = 3.0
-
 # What ZODB opens for writing beside each FileStorage, ``FileStorage.__init__``.
 OPENED = (".lock", ".tmp")
-
-
-# Production
-
-
-def mount_production(context: Context) -> Iterator[Step]:
-    """Mount production read-only, and make sure that it is read-only."""
-    filesystem = context.filesystem
-
-    def explain(error: CowStorageError) -> CowStorageError:
-        return refusals.explained(error) or filesystem.explain(error) if isinstance(error, CommandFailed) else error
-
-    by_developer = context.host.euid != 0 and any(kind.startswith("fuse") for kind in filesystem.types)
-    # A local directory is not waited for.
-    connects = f"Connecting to {context.settings.remote}" if context.settings.filesystem != "directory" else ""
-    for mount in filesystem.mounts():
-        yield Step(
-            f"Mount {context.settings.remote} read-only on {mount.target}",
-            mount.commands,
-            action=partial(_verify_read_only, mount.target),
-            undo=(mounts.unmount_in_any_case(mount.target, by_developer),),
-            explain=explain,
-            after_undo=filesystem.abandon,
-            connects=connects,
-        )
-        connects = ""
-
-
-def _verify_read_only(target: str) -> None:
-    mounts.verify_read_only(mounts.resolve(target))
-
-
-def unmount_production(
-    context: Context, made_with: Settings, lazy: bool = False, stays_connected: bool = False
-) -> Iterator[Step]:
-    """Unmount production.
-
-    :param made_with: the settings that the mounts were made with.
-    :param lazy: out of sight at once, gone when the last process lets go.
-    :param stays_connected: production is mounted again at once, over the connection that is there.
-    """
-    filesystem = context.filesystem_of(made_with)
-    for one in filesystem.mounts()[::-1]:
-        for mount in mounts.at_or_below(mounts.read(), mounts.resolve(one.target)):
-            step = _unmount(context, made_with, mount, lazy, undo=one.commands)
-            yield step._replace(patience=LETTING_GO_SECONDS, undo_unless=partial(_still_mounted, mount.target))
-    if not lazy:
-        yield Step(
-            f"Wait for {made_with.filesystem} to end", action=partial(_end, filesystem, disconnects=not stays_connected)
-        )
-
-
-def _end(filesystem: FileSystem, disconnects: bool) -> None:
-    """Wait for what outlives production's mounts; end the connection that they had, too."""
-    filesystem.after_unmount()
-    if disconnects:
-        filesystem.disconnect()
-
-
-def connection_lost(context: Context) -> Optional[RemoteUnusable]:
-    """Return the error that is the reason for others: production can't be seen any more; ``None`` when it can."""
-    reason = _lost(context, context.settings)
-    if not reason:
-        return None
-    return RemoteUnusable(
-        context.settings.remote, f"the connection was lost: {reason}. Run the same command again when it is back."
-    )
-
-
-def _lost(context: Context, made_with: Settings) -> str:
-    """Return why production can't be seen through its mount; empty when it can, or is not needed."""
-    now = mounts.read()
-    wanted = () if context.journal.is_offline else context.filesystem_of(made_with).targets
-    targets = [mounts.resolve(path, now) for path in wanted]
-    if not all(mounts.top(now, target) for target in targets):
-        return "production is not mounted any more"
-    return "; ".join(mounts.problems(targets, context.developer).values())
 
 
 def mount_production_below(context: Context, seen: survey.Survey) -> Iterator[Step]:
@@ -123,7 +41,7 @@ def mount_production_below(context: Context, seen: survey.Survey) -> Iterator[St
     When production can't be reached the unions stay: their Data.fs is still production's, and not the developer's own.
     What is mounted stays when a later step fails, and the unions are laid over it again.
     """
-    for step in mount_production(context):
+    for step in production_mount.mount_production(context):
         yield step._replace(keeps=True)
     yield from unmount_unions(context, seen.made_with)
 
@@ -185,7 +103,7 @@ def mount_unions(context: Context, union: Union, production: Production) -> Iter
             ),
             action=partial(_prove, context, union, layer, sample, tuple(production.storages)),
             undo=(mounts.unmount_command(layer.merged, not union.needs_root and context.by_developer),),
-            explain=lambda error: connection_lost(context) or error,
+            explain=lambda error: production_mount.connection_lost(context) or error,
         )
     if context.settings.file_storage:
         names = sorted(production.storages)
@@ -246,7 +164,7 @@ def _prove(context: Context, union: Union, layer: Layer, sample: Optional[str], 
         context.save()
     if not context.journal.is_offline:
         for target in context.filesystem.targets:
-            _verify_read_only(target)
+            production_mount.verify_read_only(target)
 
 
 def _hide_unfetched(context: Context, storages: List[str]) -> None:
@@ -312,7 +230,9 @@ def unmount_unions(context: Context, made_with: Settings, lazy: bool = False, wa
         for mount in mounts.at_or_below(mounts.read(), target):
             if mount.target == target and kinds.ours(mount):
                 undo = _mount_command(context, made_with, storage)
-                step = _unmount(context, made_with, mount, lazy, undo, waits=waits or not kinds.writes_out(mount))
+                step = production_mount.unmount(
+                    context, made_with, mount, lazy, undo, waits=waits or not kinds.writes_out(mount)
+                )
                 yield step._replace(undo_unless=partial(_why_not_mounted_again, context, made_with, target))
 
 
@@ -329,29 +249,7 @@ def _why_not_mounted_again(context: Context, made_with: Settings, target: str) -
     """Return why a union can't, or needn't, be mounted again; empty when it is to be."""
     if kinds.ours(mounts.top(mounts.read(), target)):
         return "it is still mounted"
-    return _lost(context, made_with)
-
-
-def _still_mounted(target: str) -> str:
-    return "it is still mounted" if mounts.top(mounts.read(), target) else ""
-
-
-def _unmount(
-    context: Context, made_with: Settings, mount: Mount, lazy: bool, undo: Tuple[Command, ...], waits: bool = True
-) -> Step:
-    def explain(error: CowStorageError) -> Optional[CowStorageError]:
-        if mounts.top(mounts.read(), mount.target) is None:
-            # Without reconnect, sshfs unmounts itself when the connection is lost.
-            return None
-        if isinstance(error, CommandFailed) and "busy" in error.output.lower():
-            from cowstorage.system import in_use  # start-up
-
-            unions = [target for _, target in survey.union_targets(made_with)]
-            return InUse([mount.target], in_use.reasons(mount.target, unions, context.daemons))
-        return error
-
-    command = mounts.unmount_of(mount, context.host.uid, lazy, waits)
-    return Step(f"Unmount {mount.target}", (command,), undo=undo, explain=explain)
+    return production_mount.lost(context, made_with)
 
 
 # Both
@@ -363,7 +261,7 @@ def unmount_all(context: Context, made_with: Settings, stays_connected: bool = F
     Production's mount ends when no union lies over it any more: mounted anew before, NFS and CIFS would show what they
     have in their caches.
     """
-    production = unmount_production(context, made_with, stays_connected=stays_connected)
+    production = production_mount.unmount_production(context, made_with, stays_connected=stays_connected)
     return chain(unmount_unions(context, made_with, waits=True), production)
 
 
@@ -413,22 +311,6 @@ def note_unmounted(context: Context) -> Step:
         context.save()
 
     return Step("Note that nothing is mounted", action=action)
-
-
-@contextmanager
-def production_mounted(context: Context, needed: bool) -> Iterator[None]:
-    """Mount production for the time, where it is needed and not mounted yet."""
-    now = mounts.read()
-    if not needed or all(mounts.top(now, mounts.resolve(target, now)) for target in context.filesystem.targets):
-        yield
-        return
-    if context.arguments.dry_run:
-        raise CowStorageError(f"Production has to be looked at, and is not mounted. Run {context.script('mount')}.")
-    context.execution().run(mount_production(context))
-    try:
-        yield
-    finally:
-        context.execution().run(unmount_production(context, context.settings))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Iterator
 
-from cowstorage.actions import mounting, preflight, survey
+from cowstorage.actions import mounting, preflight, production_mount, survey
 from cowstorage.actions.context import Context
 from cowstorage.actions.plan import Step, show, without_undo
 from cowstorage.actions.survey import Survey
@@ -41,7 +41,7 @@ def plan(context: Context, seen: Survey) -> Iterator[Step]:
     if seen.has_unions or seen.has_network:
         yield from without_undo(mounting.unmount_all(context, seen.made_with))
     yield mounting.note_mounted(context, look.NOTHING, alone=True)
-    yield from mounting.mount_production(context)
+    yield from production_mount.mount_production(context)
     yield Step("Look at production", action=lambda: _look(context))
 
 

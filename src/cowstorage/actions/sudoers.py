@@ -7,7 +7,7 @@ import pwd
 import re
 from typing import Iterator, NamedTuple, Optional, Pattern, Tuple
 
-from cowstorage.actions import mounting
+from cowstorage.actions import production_mount
 from cowstorage.actions.choose_union import trial_layer
 from cowstorage.actions.context import Context
 from cowstorage.actions.layers import possible_lowers
@@ -104,7 +104,7 @@ def grammar_of(sudo: Optional[str]) -> Grammar:
 
 def _root_commands(context: Context) -> Iterator[Command]:
     """Yield whatever the part's scripts may run as root."""
-    for step in mounting.mount_production(context):
+    for step in production_mount.mount_production(context):
         yield from (command for command in (*step.commands, *step.undo) if command.root)
     for union in kinds.candidates(context.settings.union):
         if union.needs_root:

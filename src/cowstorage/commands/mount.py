@@ -7,7 +7,17 @@ import time
 from itertools import chain
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from cowstorage.actions import absent_blobs, compare, fetch, lead, mounting, preflight, preparation, survey
+from cowstorage.actions import (
+    absent_blobs,
+    compare,
+    fetch,
+    lead,
+    mounting,
+    preflight,
+    preparation,
+    production_mount,
+    survey,
+)
 from cowstorage.actions.context import Context
 from cowstorage.actions.facts import AssumedFacts, Facts
 from cowstorage.actions.plan import Step, show, without_undo
@@ -144,7 +154,7 @@ def plan(context: Context, seen: Survey, todo: Todo, facts: Facts) -> Iterator[S
         if not offline:
             # Before the wire counts what is there.
             yield from mounting.make_room(context)
-            yield from mounting.mount_production(context)
+            yield from production_mount.mount_production(context)
     production = remembered(context) if offline else facts.production()
     with facts.reading_indexes(production):
         choice = facts.union(production)

@@ -15,8 +15,9 @@ from typing import Iterator, Tuple
 
 from cowstorage.actions import absent_blobs, prefetch, preflight, survey
 from cowstorage.actions.context import Context
-from cowstorage.actions.mounting import lay_again, production_mounted, unions_unmounted
+from cowstorage.actions.mounting import lay_again, unions_unmounted
 from cowstorage.actions.prefetch import Comparison, Selection
+from cowstorage.actions.production_mount import production_mounted
 from cowstorage.errors import CowStorageError, PathUnusable, SettingsError
 from cowstorage.part import blob_cache, trash
 from cowstorage.production.blob_source import BlobSource

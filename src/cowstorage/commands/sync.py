@@ -17,6 +17,7 @@ from cowstorage.actions import (
     mounting,
     preflight,
     preparation,
+    production_mount,
     savepoints,
     survey,
 )
@@ -187,7 +188,7 @@ def plan(
         if todo.mount_network:
             if not seen.has_unions:
                 yield mounting.note_mounted(context, look.NOTHING, alone=seen.alone)
-            yield from mounting.mount_production(context)
+            yield from production_mount.mount_production(context)
     production = facts.production(known=sample)
     findings += facts.findings(production)
     fetch.check_space(context, findings)
@@ -202,8 +203,8 @@ def plan(
     if not todo.unmount_first:
         yield from without_undo(mounting.unmount_unions(context, seen.made_with))
     if not todo.mount_network and context.filesystem.shows_removed and has_removed(findings):
-        yield from without_undo(mounting.unmount_production(context, seen.made_with, stays_connected=True))
-        yield from without_undo(mounting.mount_production(context))
+        yield from without_undo(production_mount.unmount_production(context, seen.made_with, stays_connected=True))
+        yield from without_undo(production_mount.mount_production(context))
     yield from without_undo(chain(drop_all(context), fetch_all(context, findings, production, facts.added(production))))
     # By one writing with how the mounts are made, where they are: each waits for the disk.
     yield Step("Note that the new state is whole", action=context.end_change if choice else context.finish)
@@ -211,7 +212,7 @@ def plan(
         yield mounting.note_mounted(context, production, choice.union.name, choice.tried)
         yield from mounting.mount_unions(context, choice.union, production)
     if todo.unmount_network:
-        yield from without_undo(mounting.unmount_production(context, context.settings))
+        yield from without_undo(production_mount.unmount_production(context, context.settings))
         yield mounting.note_unmounted(context)
 
 

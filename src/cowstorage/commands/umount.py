@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from itertools import chain
 
-from cowstorage.actions import mounting, preflight, survey
+from cowstorage.actions import mounting, preflight, production_mount, survey
 from cowstorage.actions.context import Context
 from cowstorage.actions.plan import Plan, show, without_undo
 from cowstorage.actions.survey import Survey
@@ -58,7 +58,7 @@ def plan(context: Context, seen: Survey) -> Plan:
     """
     lazy = context.arguments.lazy
     unions = mounting.unmount_unions(context, seen.made_with, lazy, waits=True)
-    production = without_undo(mounting.unmount_production(context, seen.made_with, lazy))
+    production = without_undo(production_mount.unmount_production(context, seen.made_with, lazy))
     return chain(unions, production, (mounting.note_unmounted(context),))
 
 

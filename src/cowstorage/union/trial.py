@@ -13,8 +13,7 @@ from cowstorage.system.time_limits import within
 from cowstorage.union.base import SAFE_OPTIONS, Layer, Union
 
 # Time limit for the use of a union in a trial. Where the line to a server of SMB was cut and is back, samba waits 35
-# seconds for the lease of the connection that is gone, at each of the two times that overlay opens a file to copy it:
-# 70 seconds, measured.
+# seconds for the lease of the connection that is gone, at each file that it had open.
 TRIAL_SECONDS = 120.0
 
 
