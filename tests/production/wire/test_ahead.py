@@ -214,7 +214,7 @@ def test_a_large_file_is_asked_for_in_what_the_server_sends_at_once(short: int, 
         line.receive_bytes(server.answer(*request))
     line.settle()
     asked = [struct.unpack_from(">QI", body, len(body) - 12) for kind, _, body in line.held if kind == READ]
-    assert asked == [(offset, piece) for offset in range(0, fetch.FIRST_WINDOW, piece)]
+    assert asked == [(offset, piece) for offset in range(0, fetch.ALONE_WINDOW, piece)]
 
 
 def test_the_pieces_are_those_of_sshfs() -> None:

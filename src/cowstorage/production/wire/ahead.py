@@ -10,7 +10,15 @@ import time
 from typing import Callable, Dict, Optional
 
 from cowstorage.production.wire import packets
-from cowstorage.production.wire.fetch import FIRST_WINDOW, FOLLOWING_WINDOW, LARGE_PIECE, LAST_WINDOW, Around, Fetch
+from cowstorage.production.wire.fetch import (
+    ALONE_WINDOW,
+    FIRST_WINDOW,
+    FOLLOWING_WINDOW,
+    LARGE_PIECE,
+    LAST_WINDOW,
+    Around,
+    Fetch,
+)
 from cowstorage.production.wire.packets import Attributes, Buffer
 from cowstorage.production.wire.partial import Coverage
 from cowstorage.production.wire.pieces import Read
@@ -46,7 +54,8 @@ class Ahead:
         self._files: Dict[str, Fetch] = {}
         self._misses = 0
         self._round_trip = 60.0
-        self._following = FIRST_WINDOW
+        # Bytes under way of one file for which no answer has waited.
+        self._carried = FIRST_WINDOW
         self.is_crowded = False
         self._largest = LARGE_PIECE
 
@@ -85,8 +94,8 @@ class Ahead:
             return None
         fetch = self._files[relative] = Fetch(relative, self._session.answer)
         fetch.is_asked = True
-        if follows:
-            fetch.follows, fetch.first, fetch.window = True, self._following, self._following
+        fetch.follows = follows
+        fetch.first = fetch.window = min(self._carried, FOLLOWING_WINDOW if follows else ALONE_WINDOW)
         path = self._path(relative)
         number = self._session.ask(lambda kind, packet: self._has_told(fetch, kind, packet))
         self._session.send(packets.made(packets.STAT, number, packets.string(path)))
@@ -293,7 +302,7 @@ class Ahead:
         self.is_crowded = seconds >= 2 * self._round_trip + QUEUE_SECONDS
         change = -PIECE if self.is_crowded else PIECE
         fetch.window = max(FIRST_WINDOW, min(LAST_WINDOW, fetch.window + change))
-        self._following = max(FIRST_WINDOW, min(FOLLOWING_WINDOW, self._following + change))
+        self._carried = max(FIRST_WINDOW, min(FOLLOWING_WINDOW, self._carried + change))
 
     # Ends
 

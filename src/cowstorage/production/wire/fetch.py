@@ -15,8 +15,10 @@ from cowstorage.production.wire.window import PIECE
 FIRST_WINDOW = 4 * PIECE
 LAST_WINDOW = 128 * PIECE
 
-# The same at first, at most, of a file that follows others which were read, while no answer waits for another.
+# The same at first, while no answer waits for another, at most: of a file that follows others which were read, and of
+# one that doesn't, whose beginning may be all that is wanted.
 FOLLOWING_WINDOW = 16 * PIECE
+ALONE_WINDOW = 8 * PIECE
 
 # Bytes that are asked for at once of a file of so many and more: half as many requests, for the server, too.
 LARGE_PIECE = 2 * PIECE
