@@ -30,6 +30,7 @@ from cowstorage.database import blobs
 from harness import cleanup, database
 from harness.buildout import Buildout
 from harness.developer import Developer
+from harness.polling import until
 from harness.production import Production
 from harness.runtime import Runtime
 from harness.sshd import Sshd
@@ -43,6 +44,36 @@ LINES: Dict[str, Tuple[float, float]] = {
 UNKNOWN = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 
 Row = Sequence[str]
+
+
+# Writes so many bytes into a file, and again, so that there is always something for the kernel to write out.
+WRITES = """
+import os, sys
+size, block = int(sys.argv[2]), os.urandom(1 << 24)
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
+while True:
+    for offset in range(0, size, len(block)):
+        os.pwrite(file, block, offset)
+"""
+
+
+@contextmanager
+def much_to_write(directory: Path, size: int) -> Iterator[None]:
+    """Another program keeps so many bytes dirty in the same file system."""
+
+    def dirty() -> int:
+        found = re.findall(r"^(?:Dirty|Writeback):\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        return sum(map(int, found)) * 1024
+
+    path = directory / "written"
+    writer = subprocess.Popen([sys.executable, "-c", WRITES, str(path), str(size)])
+    try:
+        until(lambda: dirty() > 0.9 * size, "there is much to write", 120)
+        yield
+    finally:
+        writer.kill()
+        writer.wait()
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -200,6 +231,11 @@ class Bench:
         row("cow-rollback to the base, 1 GB and 100,000 BLOB files back", "rollback", "--yes")
         row("the database opened and read afterwards, Python's start included", "log", "-n", "1")
         rows[-1] = (rows[-1][0], f"{timed(buildout.read):.2f} s")
+        buildout.commit(3)
+        with much_to_write(self.scratch, 2_000 * MEGABYTE):
+            row("cow-rollback, 3 transactions, another program keeps 2 GB unwritten", "rollback", "--yes")
+            buildout.commit(3)
+            row("cow-sync, the same", "sync", "--yes")
         buildout.run("umount", check=True)
         python = buildout.runtime.module("x")[0]
         start = statistics.median(timed(lambda: self.developer.run([python, "-c", "pass"])) for _ in range(9))
