@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Sequence
+from typing import Callable, Dict, Iterable, List, Sequence, Tuple
 
 import pytest
 from hypothesis import given
@@ -112,6 +112,17 @@ def test_a_sync_changes_the_names(tmp_path: Path) -> None:
     assert made.next(relative_of(OIDS[3], OLD), False, False) == expected
 
 
+def test_an_expected_one_may_be_gone_with_a_sync(tmp_path: Path) -> None:
+    database = Database(dict.fromkeys(OIDS, NEW))
+    made = sequence.Sequence(Store(str(tmp_path)), database)
+    for oid in OIDS[:3]:
+        made.next(relative_of(oid), False, False)
+    database.state = 2
+    del database.tids[OIDS[3]]
+    assert made.next(relative_of(OIDS[3]), False, False) == []
+    assert not made.is_found
+
+
 @given(st.lists(st.integers(min_value=0, max_value=(1 << 64) - 1), max_size=8), st.booleans())
 def test_any_oids_are_looked_at(oids: List[int], bushy: bool) -> None:
     """At the ends of all oids, too; those that nothing is known of as well."""
@@ -119,6 +130,16 @@ def test_any_oids_are_looked_at(oids: List[int], bushy: bool) -> None:
     for oid in oids:
         relative = relative_of(oid, NEW, BUSHY if bushy else LAWN)
         assert relative not in made.next(relative, False, False)
+
+
+@given(st.lists(st.tuples(st.integers(min_value=0, max_value=9), st.booleans(), st.booleans(), st.integers(0, 1023))))
+def test_any_reader_of_any_databases_is_followed(reads: List[Tuple[int, bool, bool, int]]) -> None:
+    """The local database changes at any time; each bit says whether an object has a BLOB."""
+    database = Database({})
+    made = sequence.Sequence(Store("/nonexistent"), database)
+    for oid, has_come, is_crowded, bits in reads:
+        database.state, database.tids = bits, {other: NEW for other in range(10) if bits >> other & 1}
+        assert set(made.next(relative_of(oid), has_come, is_crowded)) <= {relative_of(one) for one in database.tids}
 
 
 # What becomes of it

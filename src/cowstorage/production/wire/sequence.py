@@ -61,7 +61,8 @@ class Sequence:
             return []
         tids = self._near.around(oid)
         orders = [[other for other, _ in sorted(tids.items(), key=key)] for key in ORDERS]
-        if oid not in self._expected:
+        # What was expected may be gone with a sync.
+        if oid not in self._expected or oid not in tids:
             self._look(orders, oid)
         elif is_crowded:
             self._depth = max(1, self._depth // 2)
