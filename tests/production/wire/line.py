@@ -205,9 +205,12 @@ class Line:
     def idle(self) -> None:
         """Let be done what is done while sshfs asks for nothing, until there is nothing to do."""
         filling, following = self.session._filling, self.session._following
+        if following:
+            # As if a while had passed.
+            following._opened_at = float("-inf")
         self.work_until(
             lambda: (
-                not (following and following._is_looking)
+                not (following and (following._is_looking or following._alone))
                 and not (filling._is_looking or filling._more or filling._queue or filling._opening or filling._files)
                 and not self.session._completion.is_busy
             ),

@@ -121,10 +121,23 @@ def test_who_reads_in_an_order_has_what_it_passes_over_not_fetched(tmp_path: Pat
     order = oids[::20]
     for oid in order:
         line.read(path_of(relative_of(oid)))
-        line.idle()
+        line.work_until(lambda: not line.session._following._is_looking, "what follows was looked for")
+    line.idle()
     line.quiet()
-    first_two = {oid + near for oid in order[:2] for near in range(1, 1 + candidates.MOST_NEIGHBOURS)}
-    assert {relative_of(oid) for oid in (*order, *first_two)} == set(in_cache(tmp_path))
+    assert {relative_of(oid) for oid in order} == set(in_cache(tmp_path))
+
+
+def test_who_reads_in_no_order_has_the_neighbours_of_all_but_the_last_at_once(tmp_path: Path) -> None:
+    oids = range(100, 200)
+    server = Server(served(*map(relative_of, oids), content=b"content"))
+    line = Line(tmp_path, server, knowledge=Database(dict.fromkeys(oids, NEW)), fills=True)
+    for oid in (100, 150, 120):
+        line.read(path_of(relative_of(oid)))
+    expected = {relative_of(oid) for oid in range(100, 101 + candidates.MOST_NEIGHBOURS)}
+    line.work_until(lambda: expected <= set(in_cache(tmp_path)), "the first one's neighbours are there")
+    assert {relative_of(oid) for oid in (151, 121)}.isdisjoint(in_cache(tmp_path))
+    line.idle()
+    until(lambda: {relative_of(oid) for oid in (151, 121)} <= set(in_cache(tmp_path)), "the others' are there")
 
 
 def test_what_is_fetched_so_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

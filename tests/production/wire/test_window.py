@@ -39,7 +39,7 @@ class SlowLine:
         self._free = 0.0
         self._coming: List[Tuple[float, int, bytes]] = []
         line.held = []
-        for module in (window, completion, ahead, filling):
+        for module in (window, completion, ahead, filling, following):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
         # What was noted before the clock was ours.
         line.session.has_asked()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from typing import Callable, Deque, List, NamedTuple
+from typing import Callable, Deque, List, NamedTuple, Optional
 
 from cowstorage.production.wire.sequence import Sequence
 from cowstorage.production.wire.threads import Readers
@@ -14,6 +15,10 @@ MOST_WAITING = 64
 # So often in a row nothing is to be asked for; then it is looked no more, which takes half a millisecond each time,
 # until a file is read that is not in the cache.
 MOST_IN_VAIN = 16
+
+# Files that may turn out to be the first ones of an order, and the seconds without a read after which they don't.
+FIRST_ONES = 2
+ALONE_SECONDS = 5.0
 
 
 class Opened(NamedTuple):
@@ -35,10 +40,12 @@ class Found(NamedTuple):
 
     :param following: the files that are read next.
     :param alone: those that were read in no order.
+    :param is_ordered: whether there is an order now.
     """
 
     following: List[str]
     alone: List[Opened]
+    is_ordered: bool
 
 
 class Following:
@@ -63,9 +70,12 @@ class Following:
         self._opened: Deque[Opened] = deque(maxlen=MOST_WAITING)
         self._is_looking = False
         self._in_vain = 0
+        self._alone: Deque[Opened] = deque()
+        self._opened_at = 0.0
 
     def has_opened(self, opened: Opened) -> None:
         """Take note of a BLOB file that sshfs opens."""
+        self._opened_at = time.monotonic()
         if not opened.is_hit:
             self._in_vain = 0
         if self._in_vain < MOST_IN_VAIN:
@@ -78,18 +88,34 @@ class Following:
             self._readers.ask_apart(self._find, self._take)
 
     def _find(self) -> Found:
-        found = Found([], [])
+        following: List[str] = []
+        alone: List[Opened] = []
         while self._opened:
             opened = self._opened.popleft()
             following = self._sequence.next(opened.relative, opened.has_come, opened.is_crowded)
-            found = Found(following, found.alone + ([] if self._sequence.is_found else [opened]))
-        return found
+            alone += [] if self._sequence.is_found else [opened]
+        return Found(following, alone, self._sequence.is_found)
 
     def _take(self, found: Found) -> None:
         self._is_looking = False
         self._in_vain = 0 if found.following else self._in_vain + 1
         for relative in found.following:
             self._begin(relative)
-        for opened in found.alone:
-            self._has_read(opened.relative, opened.is_hit)
+        self._alone.extend(found.alone)
+        if found.is_ordered:
+            self._alone.clear()
+        self._hand_on(FIRST_ONES)
         self._look()
+
+    def _hand_on(self, left: int) -> None:
+        """Hand on which files were read in no order, but for the last ones."""
+        while len(self._alone) > left:
+            opened = self._alone.popleft()
+            self._has_read(opened.relative, opened.is_hit)
+
+    def expire(self) -> Optional[float]:
+        """Hand on the last ones where nothing is read any more, and return in how many seconds that may be due."""
+        due = self._opened_at + ALONE_SECONDS - time.monotonic()
+        if self._alone and due <= 0:
+            self._hand_on(0)
+        return due if self._alone else None

@@ -257,10 +257,11 @@ class Session(Exchange):
     def expire(self) -> Optional[float]:
         """Do what is due, and return in how many seconds more may be; ``None``: not before something comes."""
         waiting = TICK if self._ahead.expire() else None
+        following = self._following.expire() if self._following else None
         self._completion.go_on()
         self._filling.go_on()
         counting = self._counting.expire() if self._counting else None
-        dues = (waiting, self._filling.due, counting)
+        dues = (waiting, following, self._filling.due, counting)
         return min((due for due in dues if due is not None), default=None)
 
     # BLOB files: answers of production's
