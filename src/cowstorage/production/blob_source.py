@@ -244,8 +244,9 @@ class Told:
         """Take a line of rsync's."""
         entry = _entry(line)
         if entry:
-            self.count += 1
             self._tells(*entry)
+            # Last: another thread goes on when it has the number that it waits for.
+            self.count += 1
 
 
 class ToldBefore:
@@ -268,8 +269,8 @@ class ToldBefore:
         if entry or not line:
             before, self.last = self.last, entry
             if before:
-                self.count += 1
                 self._tells(*before)
+                self.count += 1
 
 
 def _in_parallel(function: Callable[[str], Optional[int]], names: str) -> Iterator[Tuple[str, Optional[int]]]:
