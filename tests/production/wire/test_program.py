@@ -87,14 +87,17 @@ def test_four_gigabytes_that_are_sparse(wire: Wire) -> None:
     os.truncate(wire.blobs / relative, size - 3)
     with (wire.blobs / relative).open("ab") as file:
         file.write(b"end")
-    for _ in range(2):
+    # What a disk that is slower than the line doesn't take is passed by: then it comes the next time.
+    for wait in (60, 240, 240):
         handle = wire.open(wire.path(relative))
         total, first, last = 0, b"", b""
         for piece in wire.read_pieces(handle, size):
             first, last, total = first or piece[:5], (last + piece)[-3:], total + len(piece)
         assert (total, first, last) == (size, b"begin", b"end")
         assert wire.memory() < MOST_MEMORY
-        wire.has_cached(1, seconds=240)
+        with contextlib.suppress(AssertionError):
+            wire.has_cached(1, seconds=wait)
+    wire.has_cached(1)
     assert (wire.cache / "blobstorage" / relative).stat().st_size == size
 
 
