@@ -59,6 +59,10 @@ class Sequence:
         oid = object_of(directory)
         if oid is None or oid == self._last:
             return []
+        if self._last is None or abs(oid - self._last) > REACH:
+            # No order goes so far, and looking around takes ten milliseconds.
+            self._last, self._steps, self._depth, self._expected = oid, [0] * len(ORDERS), 0, []
+            return []
         tids = self._near.around(oid)
         orders = [[other for other, _ in sorted(tids.items(), key=key)] for key in ORDERS]
         # What was expected may be gone with a sync.
