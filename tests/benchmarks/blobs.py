@@ -27,8 +27,8 @@ from harness.runtime import Runtime
 from harness.workspace import Workspace
 
 ROUND_TRIPS = (0.040, 0.100)
-# BLOBs that a median is of, and bytes of the large one.
-READ, LARGE = 30, 1_000_000_000
+# BLOBs that a median is of, each seventh, so that all sizes are among them, and bytes of the large one.
+READ, LARGE = 25, 1_000_000_000
 SEQUENTIAL_RUNS = 5
 
 # Reads each file, or looks for it, and prints the milliseconds of each.
