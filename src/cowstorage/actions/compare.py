@@ -10,13 +10,13 @@ from cowstorage.database import filestorage
 from cowstorage.database.format import START, Position
 from cowstorage.database.reader import Reader
 from cowstorage.errors import RemoteUnusable
-from cowstorage.production.look import Production
+from cowstorage.production.look import LOOK_SECONDS, Production
 from cowstorage.system.output import local_time
 from cowstorage.system.time_limits import within
 
 CURRENT, GROWN, PACKED, REPLACED, MISSING = "current", "grown", "packed", "replaced", "missing"
 
-COMPARE_SECONDS = 120.0
+COMPARE_SECONDS = LOOK_SECONDS
 
 
 class Finding(NamedTuple):

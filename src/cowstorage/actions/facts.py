@@ -6,7 +6,6 @@ answers without looking, for ``--dry-run``.  So one plan serves both.
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import partial
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional
@@ -71,9 +70,8 @@ class Facts:
     def _read_indexes(self, production: Production) -> Optional[Begun]:
         """Begin to read; ``None`` where there is nothing to read."""
         context = self.context
-        directory = os.path.join(context.filesystem.root, context.settings.remote_file_storage)
         reads = {
-            name + ".index": partial(through_mount.read, os.path.join(directory, name + ".index"), 0, size)
+            name + ".index": partial(through_mount.read, context.paths(name).remote + ".index", 0, size)
             for name, size in production.indexes.items()
             if context.filesystem.reads_little and through_mount.is_little(size)
         }
@@ -178,9 +176,6 @@ def _values(found: Dict[str, Outcome]) -> Dict[str, bytes]:
 
 class AssumedFacts(Facts):
     """What is likely: production has only grown, and the first union that nothing speaks against works."""
-
-    def _read_indexes(self, production: Production) -> None:
-        return None
 
     def production(self, known: Optional[str] = None) -> Production:
         names = self.context.settings.storages or tuple(self.context.journal.bases) or ("Data.fs",)

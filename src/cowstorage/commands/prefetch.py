@@ -122,7 +122,6 @@ def show_missing(context: Context) -> int:
     remote = source_of(context).source.remote
     with production_mounted(context, needed=not remote), tempfile.TemporaryDirectory() as scratch:
         source, lists = source_of(context), prefetch.lists_in(scratch)
-        source.begin()
         found = absent_blobs.find(context, lists, source, source.layout(scratch), context.arguments.history)
     if context.arguments.json:
         context.output.result(json.dumps([one.as_data() for one in found], indent=1))

@@ -13,6 +13,7 @@ from cowstorage.database import blobs
 from cowstorage.errors import CommandFailed, RemoteUnusable
 from cowstorage.production import rsync
 from cowstorage.production.filesystems.base import FileSystem
+from cowstorage.production.look import LOOK_SECONDS
 from cowstorage.system.files import open_regular
 from cowstorage.system.output import human_size, one_line
 from cowstorage.system.programs import Command, Runner
@@ -26,7 +27,6 @@ READERS = 8
 BATCH = 256
 # Bytes that are copied at once.
 PIECE = 1 << 20
-LOOK_SECONDS = 120.0
 
 Tells = Callable[[int, str], None]
 
@@ -60,7 +60,7 @@ class BlobSource:
 
     def begin(self) -> None:
         """Begin to ask for the layout, where that comes sooner through the mount; ``layout`` takes the answer."""
-        if self.is_mounted and self.source.remote and self.filesystem.reads_little:
+        if not self._looking and self.is_mounted and self.source.remote and self.filesystem.reads_little:
             self._looking = Begun(LOOK_SECONDS, f"reading {self.mounted}", lambda: blobs.layout(self.mounted))
 
     def layout(self, scratch: str) -> str:
@@ -84,7 +84,8 @@ class BlobSource:
         return found
 
     def _layout_in_mount(self) -> Optional[str]:
-        """Return the marker's word as it was read through the mount; ``None``: there is none, or nothing was begun."""
+        """Return the marker's word where that comes sooner through the mount; ``None``: there is none, or no mount."""
+        self.begin()
         looking, self._looking = self._looking, None
         try:
             found: Optional[str] = looking.result() if looking else None
@@ -244,23 +245,24 @@ class Told:
         """Take a line of rsync's."""
         entry = _entry(line)
         if entry:
-            self._tells(*entry)
-            # Last: another thread goes on when it has the number that it waits for.
-            self.count += 1
+            self._hand_on(entry)
+
+    def _hand_on(self, entry: Entry) -> None:
+        self._tells(*entry)
+        # Last: another thread goes on when it has the number that it waits for.
+        self.count += 1
 
 
-class ToldBefore:
+class ToldBefore(Told):
     """Hands on what rsync has told of the file before.
 
     rsync tells of a file right before it gives the file its name: told one later, each has its name.
 
-    :ivar count: how many were handed on.
     :ivar last: what was told last, and not handed on yet.
     """
 
     def __init__(self, tells: Tells):
-        self._tells = tells
-        self.count = 0
+        super().__init__(tells)
         self.last: Optional[Entry] = None
 
     def take(self, line: str) -> None:
@@ -269,8 +271,7 @@ class ToldBefore:
         if entry or not line:
             before, self.last = self.last, entry
             if before:
-                self._tells(*before)
-                self.count += 1
+                self._hand_on(before)
 
 
 def _in_parallel(function: Callable[[str], Optional[int]], names: str) -> Iterator[Tuple[str, Optional[int]]]:

@@ -118,8 +118,8 @@ class Ahead:
         """Tell whether a file is asked for."""
         return relative in self._files
 
-    def is_told(self, relative: str) -> bool:
-        """Tell whether production has told of a file that is asked for, and has it."""
+    def is_there(self, relative: str) -> bool:
+        """Tell whether a file is asked for, and production has told that it has it."""
         fetch = self._files.get(relative)
         return fetch is not None and fetch.told is not None
 

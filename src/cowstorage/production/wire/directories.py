@@ -31,14 +31,14 @@ class Around(NamedTuple):
     :param send: sends a request to the server.
     :param answer: sends an answer to sshfs.
     :param begin: asks for a BLOB file ahead.
-    :param is_told: tells whether production has told that it has a BLOB file.
+    :param is_there: tells whether a BLOB file is asked for, and production has told that it has it.
     """
 
     ask: Asks
     send: Callable[[Buffer], None]
     answer: Callable[[Buffer], None]
     begin: Callable[[str], None]
-    is_told: Callable[[str], bool]
+    is_there: Callable[[str], bool]
 
 
 class Asked:
@@ -92,7 +92,7 @@ class Directories:
         if known.tid is None:
             return False
         relative = blob_path(directory, known.tid)
-        if self._around.is_told(relative):
+        if self._around.is_there(relative):
             self._around.answer(packets.directory(number))
             return True
         # Behind the question that sshfs waits for.

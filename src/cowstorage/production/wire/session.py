@@ -88,7 +88,7 @@ class Session(Exchange):
         )
         self._ahead = Ahead(names.path, around)
         around_directories = DirectoriesAround(
-            ask=self._ask, send=to_server, answer=to_client, begin=self._begin, is_told=self._ahead.is_told
+            ask=self._ask, send=to_server, answer=to_client, begin=self._begin, is_there=self._ahead.is_there
         )
         directories = Directories(names, store, knowledge, around_directories)
         self._beside = Beside(names, directories, self._await, to_client)
@@ -258,7 +258,6 @@ class Session(Exchange):
         """Do what is due, and return in how many seconds more may be; ``None``: not before something comes."""
         waiting = TICK if self._ahead.expire() else None
         following = self._following.expire() if self._following else None
-        self._completion.go_on()
         self._filling.go_on()
         counting = self._counting.expire() if self._counting else None
         dues = (waiting, following, self._filling.due, counting)
@@ -298,7 +297,10 @@ class Session(Exchange):
 
     def _completes(self, handle: bytes, relative: str, under_way: Coverage) -> bool:
         remote = self._handles.remote.get(handle)
-        return remote is not None and remote.relative == relative and self._keeping.takes_over(remote, under_way)
+        if remote is None or remote.relative != relative or not self._keeping.takes_over(remote, under_way):
+            return False
+        self._completion.go_on()
+        return True
 
     def _note_closed(self, handle: bytes, relative: str) -> None:
         remote = self._handles.remote.get(handle)

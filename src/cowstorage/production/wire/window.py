@@ -47,7 +47,8 @@ class Careful(Steady):
     """One packet while sshfs asks for something; while not, one more each round trip until a queue of ours arises.
 
     A request of sshfs's then waits for what the line carries at that moment, and for no more: as in LEDBAT, RFC 6817,
-    delay tells a queue.  A line on which a packet alone takes so long is never given more than one.
+    delay tells a queue; behind one half as much is under way.  A line on which a packet alone takes so long is never
+    given more than one.
     """
 
     packet = PACKET
