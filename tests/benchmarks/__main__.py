@@ -187,8 +187,7 @@ def ours(scene: Scene) -> Dict[str, Measured]:
     try:
         result["upgrade"] = scene.upgrade(buildout.data_fs, buildout.blob_storage)
         result["back"] = script("rollback", "--yes")
-        result["again"] = scene.upgrade(buildout.data_fs, buildout.blob_storage)
-        script("rollback", "--yes")
+        result["again"] = local_run()
         script("prefetch", "--clear")
         result["prefetch"] = script("prefetch")
         result["prefetched"] = local_run()

@@ -101,8 +101,8 @@ It writes this page.
   rsyncs, and a new upper directory for BLOBs.
 - *cowstorage*: ``cow-mount``, ``cow-sync``, ``cow-rollback``, ``cow-prefetch``, ``cow-mount --offline``.
 - The run: change each object, read a third of the BLOBs, write a tenth as many new ones. Before each, the same run on
-  a plain local copy, so that both meet the machine in the same mood; after prefetch and offline: medians of seven
-  such pairs.
+  a plain local copy, so that both meet the machine in the same mood. Of the full copy, and of cowstorage from its
+  second run on: medians of seven such pairs, each after a return to the clean state; the most bytes of the seven.
 - *Prefetch itself*: of all BLOBs, none of which is here.
 - Each cell: seconds; of a run the ratio to the plain local copy in turn with it; megabytes over the line.
 - *Least possible*: Data.fs and its index, or what was added, compressed by xz; the BLOBs that are read, or all of them.
