@@ -79,6 +79,7 @@ class Knowledge:
         return lookups if signature == loaded else []
 
     def _begin(self, signature: Signature) -> None:
+        """Have the bases read, and wait a moment for those that may have stayed."""
         self._asked = signature
         self._has_read.clear()
         self._worker.give(lambda: self._load(signature))
