@@ -79,6 +79,16 @@ class Running:
         _, status = os.waitpid(self.pid, 0)
         return Ended(os.waitstatus_to_exitcode(status), *self.output())
 
+    def outlived_by(self) -> List[str]:
+        """Command lines of what it had under way when it was killed; not of sshfs's connection, which is to stay."""
+        lines = [processes.command(pid) for pid in processes.of_session(self.pid)]
+        connection = ("wire/__main__.py", "ssh ")
+        return [line for line in lines if not any(part in line for part in connection)]
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing is under way any more."""
+        return not self.outlived_by()
+
     def output(self) -> List[str]:
         """What it has printed so far: stdout, stderr."""
         return [_all_of(stream) for stream in (self._stdout, self._stderr)]

@@ -18,6 +18,7 @@ from faults import scripts
 from faults.conftest import LOCAL, REMOTE
 from faults.points import killed_at
 from faults.scene import AGAIN, ConvertedScene, Scene
+from harness.polling import until
 from stacks import Stack
 
 KILLS = int(os.environ.get("COWSTORAGE_TEST_KILLS", "20"))
@@ -89,6 +90,8 @@ def test_a_command_killed_at_random_instants_is_finished_by_the_next(scene: Scen
         time.sleep(instant)
         running.send(signal.SIGKILL)
         running.ended()
+        # fusermount3 would take the union away between a look at what is mounted and the reading of it.
+        until(running.is_at_rest, f"ended: {running.outlived_by()}")
         finishes(scene, command, before, f"kill {number}, after {instant:.4f} of {length:.4f} seconds")
 
 

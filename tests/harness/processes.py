@@ -19,6 +19,7 @@ class Status(NamedTuple):
 
     state: str
     parent: int
+    session: int
     start: int
 
 
@@ -29,7 +30,7 @@ def status(pid: int) -> Optional[Status]:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else Status(fields[0], int(fields[1]), int(fields[19]))
+    return None if fields[0] in "ZX" else Status(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
 
 
 def all_pids() -> List[int]:
@@ -59,6 +60,12 @@ def descendants(pid: int) -> List[int]:
         result += below
         waiting += below
     return result
+
+
+def of_session(leader: int) -> List[int]:
+    """What a leader of a session, see setsid(2), has started, also when it has ended; daemons have their own."""
+    found = {pid: status(pid) for pid in all_pids()}
+    return [pid for pid, one in found.items() if one and one.session == leader]
 
 
 def marked(directory: Path) -> List[int]:
