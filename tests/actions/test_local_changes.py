@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from cowstorage.actions.local_changes import Tree, tree
+from cowstorage.actions.local_changes import FEW, Tree, since, tree
+from database.sample import EMPTY, commit, open_database
 from uppers import MARKS, Mark, make_upper
 
 
@@ -29,6 +31,33 @@ def test_what_aufs_keeps_for_itself_is_nobodys_change(tmp_path: Path) -> None:
 
 def test_an_upper_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     assert tree(str(tmp_path / "upper"), 10.0) == Tree(0, 0)
+
+
+@pytest.mark.parametrize("directories, complete", [(FEW - 1, True), (FEW + 10, False)])
+def test_a_few_directories_are_counted_however_slow_the_disk_is(
+    tmp_path: Path, directories: int, complete: bool
+) -> None:
+    for number in range(directories):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "0.blob").touch()
+    found = tree(str(tmp_path), seconds=0)
+    assert found.complete == complete
+    assert FEW <= found.files + 1 <= directories + 1
+
+
+@pytest.mark.parametrize("transactions, complete", [(FEW, True), (FEW + 10, False)])
+def test_a_few_transactions_are_counted_however_slow_the_disk_is(
+    tmp_path: Path, transactions: int, complete: bool
+) -> None:
+    path = str(tmp_path / "Data.fs")
+    with contextlib.closing(open_database(path)) as database:
+        connection = database.open()
+        for number in range(transactions - 1):
+            commit(connection, "number", number)
+    # ZODB's own first transaction is one of them.
+    change = since("Data.fs", path, EMPTY, seconds=0)
+    assert change.complete == complete
+    assert FEW <= (change.transactions or 0) <= FEW + 1
 
 
 @pytest.mark.parametrize(

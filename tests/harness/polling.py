@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 INTERVAL = 0.01
 
 
-def until(condition: Callable[[], Value], what: str, seconds: float = 10) -> Value:
+def until(condition: Callable[[], Value], what: str, seconds: float = 60) -> Value:
     """The first true value of ``condition()``.
 
     :param what: what is waited for, for the message.

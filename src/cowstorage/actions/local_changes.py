@@ -19,6 +19,9 @@ from cowstorage.union import whiteouts
 # Give up counting transactions or files after this: the sums are for display.
 COUNT_SECONDS = 0.1
 
+# Transactions, or directories, that are counted in any case: of two nobody says "more than 1" since a disk was busy.
+FEW = 100
+
 # How many transactions that are dropped are named.
 NOTES = 3
 
@@ -98,7 +101,7 @@ def changes(context: Context) -> List[Change]:
 def since(
     name: str, path: str, position: Position, magic: Optional[bytes] = None, seconds: float = COUNT_SECONDS
 ) -> Change:
-    """Count the transactions of a file after a position, for no longer than ``seconds``.
+    """Count the transactions of a file after a position, the first few of them, or more as ``seconds`` allow.
 
     :param magic: that of the file at the position; ``None``: it is not compared.
     """
@@ -122,7 +125,7 @@ def _counted(name: str, path: str, position: Position, seconds: float) -> Change
         for transaction in filestorage.transactions(path, position):
             count += 1
             notes.appendleft(one_line(transaction.description))
-            if time.monotonic() > deadline:
+            if count > FEW and time.monotonic() > deadline:
                 complete = False
                 break
     except DamagedDatabase:
@@ -132,16 +135,20 @@ def _counted(name: str, path: str, position: Position, seconds: float) -> Change
 
 
 def changed_blobs(context: Context, seconds: float = COUNT_SECONDS) -> Tree:
-    """Count what the upper of the BLOB directory holds, for no longer than ``seconds``."""
+    """Count what the upper of the BLOB directory holds, as far as ``seconds`` allow."""
     return tree(context.settings.blob_upper, seconds)
 
 
 def tree(path: str, seconds: float) -> Tree:
-    """Count the files and the whiteouts below an upper; zeros when there is none."""
-    files = size = deleted = 0
+    """Count the files and the whiteouts below an upper; zeros when there is none.
+
+    :param seconds: for which it is counted; the first few directories are in any case.
+    """
+    files = size = deleted = looked = 0
     deadline = time.monotonic() + seconds
     waiting = [path] if os.path.isdir(path) else []
     while waiting:
+        looked += 1
         for entry in _entries(waiting.pop()):
             if entry.name.startswith(whiteouts.AUFS_OWN):
                 continue
@@ -153,7 +160,7 @@ def tree(path: str, seconds: float) -> Tree:
                 with contextlib.suppress(OSError):
                     size += entry.stat(follow_symlinks=False).st_size
                     files += 1
-        if time.monotonic() > deadline:
+        if looked > FEW and time.monotonic() > deadline:
             return Tree(files, size, False, deleted)
     return Tree(files, size, True, deleted)
 
