@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cowstorage.actions.local_changes import FEW, Tree, since, tree
+from cowstorage.actions.local_changes import Tree, since, tree
+from cowstorage.system.limits import FEW
 from database.sample import EMPTY, commit, open_database
 from uppers import MARKS, Mark, make_upper
 

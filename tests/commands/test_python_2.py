@@ -142,6 +142,8 @@ def test_a_killed_zodbupdate_is_taken_back(buildout: Buildout) -> None:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert upper(buildout).read_bytes() == b"FS30" + before[4:]
     assert "a conversion was cut off" in refused(buildout, "rollback")
+    buildout.run("umount", check=True)
+    assert "a conversion was cut off" in buildout.run("mount", check=True).stdout
     buildout.run("rollback", "--yes", check=True)
     assert upper(buildout).read_bytes() == before
     convert(buildout)

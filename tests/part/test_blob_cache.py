@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Iterable, Optional
 
 import pytest
 
 from cowstorage.part import blob_cache
+from cowstorage.system.limits import FEW
 from cowstorage.system.programs import Runner
 from part.parts import made
 
@@ -45,15 +46,22 @@ def test_a_cache_of_productions_layout_is_kept(productions: Optional[str], is_ke
     assert blob_cache.exists(settings) == is_kept
 
 
+def put(blobs: Path, numbers: Iterable[int]) -> None:
+    """A BLOB of five bytes for each number."""
+    for number in numbers:
+        (blobs / f"0x{number:02x}").mkdir(parents=True)
+        (blobs / f"0x{number:02x}" / "0x03f0000000000001.blob").write_bytes(b"12345")
+
+
 def test_what_the_cache_holds_is_counted_within_its_time(tmp_path: Path) -> None:
     settings = made()._replace(location=str(tmp_path))
     assert blob_cache.held(settings, 10.0) == (0, 0, True, 0)
     blobs = Path(blob_cache.cache_paths(settings).blobs)
-    for number in range(3):
-        (blobs / f"0x0{number}").mkdir(parents=True)
-        (blobs / f"0x0{number}" / "0x03f0000000000001.blob").write_bytes(b"12345")
+    put(blobs, range(3))
     (blobs / ".layout").write_text("lawn")
     Path(blob_cache.notes_path(settings)).write_text("0x00\n0x01\n")
     assert blob_cache.held(settings, 10.0) == (3, 15, True, 2)
     assert str(blob_cache.held(settings, 10.0)) == "3 BLOBs, 15 bytes; 2 objects read over sshfs"
-    assert str(blob_cache.held(settings, -1.0)) == "more than 1 BLOB, 5 bytes; 2 objects read over sshfs"
+    assert blob_cache.held(settings, -1.0).complete
+    put(blobs, range(3, FEW + 10))
+    assert str(blob_cache.held(settings, -1.0)) == "more than 101 BLOBs, 505 bytes; 2 objects read over sshfs"

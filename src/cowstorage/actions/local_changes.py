@@ -13,14 +13,12 @@ from cowstorage.database import filestorage
 from cowstorage.database.conversion import magic_at, magic_of
 from cowstorage.database.format import PYTHONS, Position
 from cowstorage.errors import DamagedDatabase
+from cowstorage.system.limits import FEW
 from cowstorage.system.output import confirm, counted, human_size, one_line
 from cowstorage.union import whiteouts
 
 # Give up counting transactions or files after this: the sums are for display.
 COUNT_SECONDS = 0.1
-
-# Transactions, or directories, that are counted in any case: of two nobody says "more than 1" since a disk was busy.
-FEW = 100
 
 # How many transactions that are dropped are named.
 NOTES = 3

@@ -208,11 +208,7 @@ def facts_of(context: Context, ahead: Optional[Dict[str, Any]]) -> List[Tuple[st
     rows = [
         (name, f"production's{of}, {human_size(base.size)}") for name, base in sorted(journal.base_positions().items())
     ]
-    rows += [
-        ("local", f"{change.name}: {change}")
-        for change in local_changes.changes(context)
-        if change.size or change.transactions is None
-    ]
+    rows += [("local", f"{change.name}: {change}") for change in local_changes.changes(context) if change.is_any]
     if ahead and "problem" not in ahead and any(one["state"] != compare.CURRENT for one in ahead.values()):
         rows += lead.rows(ahead)
     held = blob_cache.held(context.settings, local_changes.COUNT_SECONDS)

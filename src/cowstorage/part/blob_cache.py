@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from cowstorage.database.blobs import LAYOUT_MARKER, layout, tid_of
 from cowstorage.part import trash
 from cowstorage.part.settings import Settings
+from cowstorage.system.limits import FEW
 from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Runner
 
@@ -140,13 +141,13 @@ class Held(NamedTuple):
 
 
 def held(settings: Settings, seconds: float) -> Held:
-    """Count what the cache holds, for no longer than ``seconds``; what is deleted meanwhile makes it incomplete."""
+    """Count what the cache holds, as far as ``seconds`` allow; what is deleted meanwhile makes it incomplete."""
     deadline, number, total = time.monotonic() + seconds, 0, 0
     complete = True
     try:
         for _, _, size in files(settings) if os.path.isdir(cache_paths(settings).blobs) else ():
             number, total = number + 1, total + size
-            if time.monotonic() > deadline:
+            if number > FEW and time.monotonic() > deadline:
                 complete = False
                 break
     except OSError:
