@@ -75,7 +75,8 @@ def less_patience() -> None:
 def test_a_directory_without_end(make: Callable[[float], Buildout], pause: float) -> None:
     """Fast, sshfs runs into its limit; slow, the look at production takes too long, and sshfs is busy for ever."""
     buildout = make(pause)
-    refused = scripts.run(buildout, "mount", fault=less_patience if pause else None)
+    # On a machine with too much to do sshfs takes more than a minute to run into its limit.
+    refused = scripts.start(buildout, "mount", fault=less_patience if pause else None).ended(2 * look.LOOK_SECONDS)
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert (f"No answer after {PATIENCE:g} seconds" in refused.stderr) is (pause > 0)

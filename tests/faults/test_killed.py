@@ -1,8 +1,8 @@
 """SIGKILL at every point of every command, and at random instants; reboots; SIGHUP, SIGINT and SIGTERM.
 
-``COWSTORAGE_TEST_KILLS=200`` kills each command at that many random instants instead of 20, and at every point
-instead of every second one; ``COWSTORAGE_TEST_SEED=2`` chooses other instants, and the points in between.  Over sshfs
-and without root, which takes longer, it is a sixth of the instants, and few points.
+``COWSTORAGE_TEST_KILLS=200`` kills each command at that many random instants instead of 15, and at every point
+instead of every third one; ``COWSTORAGE_TEST_SEED=2`` chooses other instants, and the points in between.  Over sshfs
+and without root, which takes longer, it is a fifth of the instants, and few points.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from faults.scene import AGAIN, ConvertedScene, Scene
 from harness.polling import until
 from stacks import Stack
 
-KILLS = int(os.environ.get("COWSTORAGE_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("COWSTORAGE_TEST_KILLS", "15"))
 SEED = int(os.environ.get("COWSTORAGE_TEST_SEED", "1"))
-STRIDE = 1 if KILLS > 20 else 2
+STRIDE = 1 if KILLS > 15 else 3
 COMMANDS = sorted(AGAIN)
 
 
@@ -49,7 +49,7 @@ def test_a_command_killed_over_a_conversion_is_finished_by_the_next(
 ) -> None:
     """Whatever is shown, and whatever it is finished to, has the magic of its own state."""
     before = converted_scene.production.snapshot()
-    for point in range(SEED % (6 * STRIDE), 1000, 6 * STRIDE):
+    for point in range(SEED % (4 * STRIDE), 1000, 4 * STRIDE):
         converted_scene.prepare(command)
         result = converted_scene.run(command, *AGAIN[command], fault=killed_at(point))
         finishes(converted_scene, command, before, f"killed at point {point}")
@@ -63,7 +63,7 @@ def test_a_command_killed_over_a_conversion_is_finished_by_the_next(
 def test_a_command_killed_over_sshfs_is_finished_by_the_next(scene: Scene, stack: Stack, command: str) -> None:
     """After every second kill there is a reboot."""
     before = scene.production.snapshot()
-    for turn, point in enumerate(range(SEED % 3, 1000, 15 * STRIDE)):
+    for turn, point in enumerate(range(SEED % 3, 1000, 10 * STRIDE)):
         scene.prepare(command)
         result = scene.run(command, *AGAIN[command], fault=killed_at(point))
         if turn % 2:
@@ -82,7 +82,7 @@ def test_a_command_killed_at_random_instants_is_finished_by_the_next(scene: Scen
     scene.prepare(command)
     length = scripts.duration_of(lambda: scene.run(command, *AGAIN[command], check=True))
     scene.reboot()
-    for number in range(KILLS if stack == LOCAL else KILLS // 6):
+    for number in range(KILLS if stack == LOCAL else KILLS // 5):
         scene.prepare(command)
         instant = instants.uniform(0, length)
         running = scripts.start(scene.buildout, command, *AGAIN[command])

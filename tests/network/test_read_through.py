@@ -200,7 +200,8 @@ def test_new_revisions_of_what_was_read_come_by_themselves(
     until(lambda: site.newest(read) <= site.cached(), "the new revisions have come", 30)
     sshd.forget_requests()
     assert buildout.read() == production.expected()
-    assert site.opened() == []
+    # The new object's, which nobody had read, may be asked for: its neighbours are fetched some seconds later.
+    assert not {Path(name).parent for name in site.opened()} & read
     until(lambda: is_counted(buildout), "what was read is counted")
     buildout.run("umount", check=True)
 

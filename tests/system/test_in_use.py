@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +65,16 @@ def test_the_children_of_our_children_are_none(tmp_path: Path) -> None:
         assert len(holders(tmp_path)) == 2
     finally:
         child.communicate("\n")
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_none(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+
+    def opened(directory: str) -> Iterator[str]:
+        if directory == f"/proc/{process.pid}" and process.poll() is None:
+            process.kill()
+            process.wait()
+            yield str(tmp_path)
+
+    assert in_use._holders([str(tmp_path)], os.getpid(), opened) == []
+    assert process.returncode == -signal.SIGKILL

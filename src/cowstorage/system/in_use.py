@@ -159,14 +159,22 @@ def _holders(roots: Sequence[str], own: int, paths: Callable[[str], Iterator[str
     :param own: the pid of the script, whose process and children are left out; this function runs in such a child.
     :param paths: yields the paths that a process has open or mapped.
     """
+
+    def held(process: str) -> Optional[str]:
+        return next((path for path in paths(process) if any(is_inside(path, root) for root in roots)), None)
+
     found = []
     for pid in os.listdir("/proc"):
         if not pid.isdecimal() or int(pid) == own:
             continue
         process = f"/proc/{pid}"
-        path = next((path for path in paths(process) if any(is_inside(path, root) for root in roots)), None)
-        if path is not None and not _is_below(process, own):
-            found.append(Holder(int(pid), *_describe(process), path, _program(process)))
+        path = held(process)
+        if path is None or _is_below(process, own):
+            continue
+        holder = Holder(int(pid), *_describe(process), path, _program(process))
+        # A look of a script that was killed ends a moment later, and then has no name to know it by.
+        if held(process) is not None:
+            found.append(holder)
     return found
 
 
