@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cowstorage.actions.local_changes import Tree, since, tree
-from cowstorage.system.limits import FEW
+from cowstorage.system.count import FEW
 from database.sample import EMPTY, commit, open_database
 from uppers import MARKS, Mark, make_upper
 

@@ -66,7 +66,7 @@ def make(
 def less_patience() -> None:
     """Give a look at production up sooner: what is tried is that it is given up, and what is left then.
 
-    Not of a fast server, with which sshfs runs into its limit in ten seconds, and in twenty on a machine that is busy.
+    Not of a fast server, with which sshfs runs into its limit: in ten seconds where nothing else is at work.
     """
     look.LOOK_SECONDS = PATIENCE
 

@@ -24,6 +24,7 @@ from cowstorage.part import settings
 from cowstorage.production.wire import command as wire_command
 from harness import processes
 from harness.buildout import Buildout
+from harness.polling import until
 
 SOURCE = Path(cowstorage.__file__).parent.parent
 
@@ -79,15 +80,14 @@ class Running:
         _, status = os.waitpid(self.pid, 0)
         return Ended(os.waitstatus_to_exitcode(status), *self.output())
 
-    def outlived_by(self) -> List[str]:
-        """Command lines of what it had under way when it was killed; not of sshfs's connection, which is to stay."""
+    def programs_ended(self) -> None:
+        """Wait for what it had under way when it was killed; sshfs's connection stays."""
+        until(lambda: not self._under_way(), "what a killed script had under way has ended")
+
+    def _under_way(self) -> List[str]:
         lines = [processes.command(pid) for pid in processes.of_session(self.pid)]
         connection = ("wire/__main__.py", "ssh ")
         return [line for line in lines if not any(part in line for part in connection)]
-
-    def is_at_rest(self) -> bool:
-        """Whether nothing is under way any more."""
-        return not self.outlived_by()
 
     def output(self) -> List[str]:
         """What it has printed so far: stdout, stderr."""

@@ -9,7 +9,7 @@ from typing import Iterable, Optional
 import pytest
 
 from cowstorage.part import blob_cache
-from cowstorage.system.limits import FEW
+from cowstorage.system.count import FEW
 from cowstorage.system.programs import Runner
 from part.parts import made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import deque
 from typing import Deque, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -13,7 +12,7 @@ from cowstorage.database import filestorage
 from cowstorage.database.conversion import magic_at, magic_of
 from cowstorage.database.format import PYTHONS, Position
 from cowstorage.errors import DamagedDatabase
-from cowstorage.system.limits import FEW
+from cowstorage.system.count import Count
 from cowstorage.system.output import confirm, counted, human_size, one_line
 from cowstorage.union import whiteouts
 
@@ -99,7 +98,7 @@ def changes(context: Context) -> List[Change]:
 def since(
     name: str, path: str, position: Position, magic: Optional[bytes] = None, seconds: float = COUNT_SECONDS
 ) -> Change:
-    """Count the transactions of a file after a position, the first few of them, or more as ``seconds`` allow.
+    """Count the transactions of a file after a position, as far as ``seconds`` allow.
 
     :param magic: that of the file at the position; ``None``: it is not compared.
     """
@@ -116,20 +115,18 @@ def since(
 
 def _counted(name: str, path: str, position: Position, seconds: float) -> Change:
     size = os.path.getsize(path) - position.size
-    deadline = time.monotonic() + seconds
-    count, complete = 0, True
+    count, complete = Count(seconds), True
     notes: Deque[str] = deque(maxlen=NOTES)
     try:
         for transaction in filestorage.transactions(path, position):
-            count += 1
             notes.appendleft(one_line(transaction.description))
-            if count > FEW and time.monotonic() > deadline:
+            if not count.add():
                 complete = False
                 break
     except DamagedDatabase:
         # The damage is thrown away with the rest, or was reported by whoever reads the file.
         complete = False
-    return Change(name, count, size, complete, notes=tuple(notes) if complete else ())
+    return Change(name, count.number, size, complete, notes=tuple(notes) if complete else ())
 
 
 def changed_blobs(context: Context, seconds: float = COUNT_SECONDS) -> Tree:
@@ -138,15 +135,11 @@ def changed_blobs(context: Context, seconds: float = COUNT_SECONDS) -> Tree:
 
 
 def tree(path: str, seconds: float) -> Tree:
-    """Count the files and the whiteouts below an upper; zeros when there is none.
-
-    :param seconds: for which it is counted; the first few directories are in any case.
-    """
-    files = size = deleted = looked = 0
-    deadline = time.monotonic() + seconds
+    """Count the files and the whiteouts below an upper, as far as ``seconds`` allow; zeros when there is none."""
+    files = size = deleted = 0
+    directories = Count(seconds)
     waiting = [path] if os.path.isdir(path) else []
     while waiting:
-        looked += 1
         for entry in _entries(waiting.pop()):
             if entry.name.startswith(whiteouts.AUFS_OWN):
                 continue
@@ -158,7 +151,7 @@ def tree(path: str, seconds: float) -> Tree:
                 with contextlib.suppress(OSError):
                     size += entry.stat(follow_symlinks=False).st_size
                     files += 1
-        if looked > FEW and time.monotonic() > deadline:
+        if not directories.add():
             return Tree(files, size, False, deleted)
     return Tree(files, size, True, deleted)
 

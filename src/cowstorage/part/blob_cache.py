@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from array import array
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from cowstorage.database.blobs import LAYOUT_MARKER, layout, tid_of
 from cowstorage.part import trash
 from cowstorage.part.settings import Settings
-from cowstorage.system.limits import FEW
+from cowstorage.system.count import Count
 from cowstorage.system.output import counted, human_size
 from cowstorage.system.programs import Runner
 
@@ -142,18 +141,17 @@ class Held(NamedTuple):
 
 def held(settings: Settings, seconds: float) -> Held:
     """Count what the cache holds, as far as ``seconds`` allow; what is deleted meanwhile makes it incomplete."""
-    deadline, number, total = time.monotonic() + seconds, 0, 0
-    complete = True
+    count, total, complete = Count(seconds), 0, True
     try:
         for _, _, size in files(settings) if os.path.isdir(cache_paths(settings).blobs) else ():
-            number, total = number + 1, total + size
-            if number > FEW and time.monotonic() > deadline:
+            total += size
+            if not count.add():
                 complete = False
                 break
     except OSError:
         complete = False
     read = sum(1 for _ in noted(notes_path(settings)))
-    return Held(number, total, complete, read)
+    return Held(count.number, total, complete, read)
 
 
 class Sizes:

@@ -5,9 +5,6 @@ from typing import NamedTuple, Optional
 # The time limit of a program of which nothing else is known.
 QUIET_SECONDS = 60.0
 
-# What is counted for display in any case: of two nobody says "more than 1" since a disk was busy.
-FEW = 100
-
 
 class Limits(NamedTuple):
     """What a program and all that it starts may take, getrlimit(2); ``None``: as much as we.
